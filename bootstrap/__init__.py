@@ -1,0 +1,1 @@
+"""Settings and wiring: reads the environment once and builds the object graph. The only room that sees every adapter."""

@@ -1,0 +1,126 @@
+"""The one total order of a board, as bytes.
+
+A key is 32 bytes, big-endian, and plain byte order is rank order:
+
+    enc(score) | enc(subscore) | arrival | user_id
+
+with enc(x) = x + 2^63, complemented where the column is descending. Redis sorts by these keys,
+PostgreSQL makes the same bytes in storage/migrations, and a test holds the two together.
+
+The index keeps per user an *item*: `user_id (8) | value (36)`, where
+
+    value = key prefix (24) | revision (6) | state (2 bits) and achieve_time in ms (46 bits)
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from core.types import INT64_MAX, INT64_MIN, BoardSpec, EntryState, SortOrder, Standing
+
+KEY_BYTES: Final = 32
+PREFIX_BYTES: Final = 24
+"""The key without its user: what the index value carries."""
+RESULT_BYTES: Final = 16
+"""(score, subscore) alone: the cutoff of competition ranks and of score ranges."""
+VALUE_BYTES: Final = 36
+ITEM_BYTES: Final = 8 + VALUE_BYTES
+
+_ACHIEVE_BITS: Final = 46
+_ACHIEVE_MASK: Final = (1 << _ACHIEVE_BITS) - 1
+_UINT64_MASK: Final = 2**64 - 1
+_FOUR = struct.Struct(">QQQQ")
+_TWO = struct.Struct(">QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """A board's two directions as XOR masks over two's complement.
+
+    x + 2^63 flips the sign bit; its complement flips all the other bits instead.
+    """
+
+    score_mask: int
+    subscore_mask: int
+
+    @classmethod
+    def of(cls, spec: BoardSpec) -> Ordering:
+        """The ordering of a board."""
+        return cls(mask_of(spec.sort_order), mask_of(spec.subscore_sort_order))
+
+    def result(self, score: int, subscore: int) -> bytes:
+        """The 16-byte prefix of every key with this (score, subscore)."""
+        return _TWO.pack(
+            (score ^ self.score_mask) & _UINT64_MASK, (subscore ^ self.subscore_mask) & _UINT64_MASK
+        )
+
+    def key(self, score: int, subscore: int, arrival: int, user_id: int) -> bytes:
+        """The 32-byte key of an entry."""
+        return _FOUR.pack(
+            (score ^ self.score_mask) & _UINT64_MASK,
+            (subscore ^ self.subscore_mask) & _UINT64_MASK,
+            arrival,
+            user_id,
+        )
+
+    def standing(self, key: bytes, tail: bytes) -> Standing:
+        """The entry behind a 32-byte key and the last six bytes of its index value."""
+        score, subscore, _, user_id = _FOUR.unpack(key)
+        return Standing(
+            user_id=user_id,
+            score=_signed(score ^ (self.score_mask & _UINT64_MASK)),
+            subscore=_signed(subscore ^ (self.subscore_mask & _UINT64_MASK)),
+            achieve_time_ms=int.from_bytes(tail, "big") & _ACHIEVE_MASK,
+        )
+
+
+def mask_of(order: SortOrder) -> int:
+    """The XOR mask of a direction, as a signed 64-bit number (PostgreSQL's bigint)."""
+    return INT64_MIN if order is SortOrder.ASCENDING else INT64_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An index item, decoded."""
+
+    user_id: int
+    prefix: bytes
+    revision: int
+    state: EntryState
+    achieve_time_ms: int
+
+    @property
+    def key(self) -> bytes:
+        """The member of the sorted set."""
+        return self.prefix + self.user_id.to_bytes(8, "big")
+
+
+def encode_item(item: Item) -> bytes:
+    """The 44 bytes of an item, as PostgreSQL's index_item() makes them."""
+    tail = (item.state << _ACHIEVE_BITS) | item.achieve_time_ms
+    return b"".join(
+        (
+            item.user_id.to_bytes(8, "big"),
+            item.prefix,
+            item.revision.to_bytes(6, "big"),
+            tail.to_bytes(6, "big"),
+        )
+    )
+
+
+def decode_item(data: bytes) -> Item:
+    """The item behind 44 bytes."""
+    tail = int.from_bytes(data[38:44], "big")
+    return Item(
+        user_id=int.from_bytes(data[:8], "big"),
+        prefix=data[8:32],
+        revision=int.from_bytes(data[32:38], "big"),
+        state=EntryState(tail >> _ACHIEVE_BITS),
+        achieve_time_ms=tail & _ACHIEVE_MASK,
+    )
+
+
+def _signed(unsigned: int) -> int:
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned

@@ -1,0 +1,282 @@
+"""What the rules need from the world, as bare nouns. Adapters live in storage/ and sharding/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from core.errors import StandingsError
+from core.types import Board, BoardSpec, IndexChange, Recorded, Standing, Submission
+
+
+class Clock(Protocol):
+    """Time, handed in so that tests can hold it still."""
+
+    def now_ms(self) -> int:
+        """Wall-clock time in ms since the epoch; for answers, never for order."""
+
+    def monotonic_s(self) -> float:
+        """Seconds from an arbitrary start, never going back; for deadlines and ages."""
+
+
+# --- the truth ------------------------------------------------------------------------------
+
+
+class Boards(Protocol):
+    """Board definitions. Each method raises LedgerUnavailable when PostgreSQL cannot answer."""
+
+    async def create(self, spec: BoardSpec) -> Board:
+        """Stores a board with one open season. Raises BoardExists."""
+
+    async def get(self, board_id: str) -> Board:
+        """The board of that name. Raises BoardNotFound."""
+
+    async def list(self, *, after: str, limit: int) -> Sequence[Board]:
+        """Up to `limit` boards in the order of their names, those after `after`."""
+
+    async def update(
+        self, board_id: str, changes: Mapping[str, object], *, etag: str
+    ) -> Board:
+        """Changes the named BoardSpec fields. Raises BoardNotFound, EtagMismatch."""
+
+    async def delete(self, board_id: str, *, etag: str) -> Board:
+        """Ends a board; entries are removed by a job. Raises BoardNotFound, EtagMismatch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A submission with its board and its place in a flush, 0 to 1,023."""
+
+    submission: Submission
+    board: Board
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Submissions that go to the ledger in one transaction.
+
+    `arrival` is the first arrival number of the flush; the arrival of a submission is that plus
+    its place. A wave holds each (board, user) and each submission id at most once, and waves are
+    applied in order.
+    """
+
+    arrival: int
+    waves: Sequence[Sequence[Placed]]
+
+
+@dataclass(slots=True)
+class FlushResult:
+    """What the ledger did. `results` by place; `changes` by the transaction that made them."""
+
+    results: dict[int, Recorded | StandingsError] = field(default_factory=dict)
+    changes: dict[int, list[IndexChange]] = field(default_factory=dict)
+
+
+class Ledger(Protocol):
+    """The record of all submissions and the entries they lead to."""
+
+    async def next_arrival(self) -> int:
+        """The first arrival number of a flush that is sealed now (PROTOCOL P1).
+
+        Calls must be made in the order of sealing, one at a time. Raises LedgerUnavailable.
+        """
+
+    async def record(self, flush: Flush) -> FlushResult:
+        """Records a flush and returns a result for every place.
+
+        A submission that was recorded before gets its first outcome; one that the database
+        refuses fails alone. Raises LedgerUnavailable when it is unknown what was stored.
+        """
+
+    async def standings(
+        self, season_number: int, user_ids: Sequence[int]
+    ) -> Mapping[int, Standing]:
+        """The full entries of some users, by user; one read by key. Raises LedgerUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTransaction:
+    """One committed transaction that changed entries, from the outbox.
+
+    `users` holds (season_number, user_id) pairs; `shards` is the bit mask of their shards.
+    """
+
+    xid: int
+    shards: int
+    users: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerChanges:
+    """Every transaction with since <= xid < horizon, none of which can still appear later.
+
+    `complete` is False when `since` is older than the oldest transaction kept: such a shard
+    cannot be caught up and has to be built anew.
+    """
+
+    horizon: int
+    complete: bool
+    transactions: Sequence[LedgerTransaction]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedChunk:
+    """Up to `limit` entries of a (season, shard): their items end to end, in user order."""
+
+    items: bytes
+    last_user_id: int
+    count: int
+
+
+class LedgerHistory(Protocol):
+    """What the index is caught up and built from; always the primary."""
+
+    async def horizon(self) -> int:
+        """Every transaction below this id has ended."""
+
+    async def changes(self, since: int) -> LedgerChanges:
+        """The outbox from `since` on. Raises LedgerUnavailable."""
+
+    async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
+        """The current entries of some (season_number, user_id) of one shard."""
+
+    async def load(
+        self, season_number: int, shard: int, *, after_user_id: int, limit: int
+    ) -> LoadedChunk:
+        """The next entries of a (season, shard), deleted and hidden ones included."""
+
+    async def season_numbers(self) -> Sequence[int]:
+        """The seasons that the index is to hold."""
+
+
+# --- the index ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedEntry:
+    """A user's live entry: its 32-byte key, the six last bytes of its value, and how many
+    entries of its own shard stand before it by the asked rank mode, at the same instant."""
+
+    key: bytes
+    tail: bytes
+    before_in_shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexView:
+    """Of which state of the index an answer speaks; counts are over the shards that answered."""
+
+    epoch: int
+    entry_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageSlice:
+    """Entries in rank order as (key, tail) pairs; `before` entries stand before the first one."""
+
+    before: int
+    entries: Sequence[tuple[bytes, bytes]]
+    view: IndexView
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Transactions that a read must show: per shard the ids to look for."""
+
+    xids: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Index(Protocol):
+    """The sorted entries of every season over 16 shards.
+
+    Reads raise IndexUnbuilt when a shard does not hold the season, ReadBehind when a shard lacks
+    a transaction of `fresh`, IndexUnavailable when a shard does not answer.
+    """
+
+    async def apply(
+        self, xid: int, changes: Sequence[IndexChange]
+    ) -> frozenset[tuple[int, int]]:
+        """Makes a committed transaction visible; applying again or out of order is harmless.
+
+        Returns the (season_number, shard) pairs that did not take it; never raises for them.
+        Cost: one round trip, one function call a shard, pipelined by node.
+        """
+
+    async def users(
+        self, season_number: int, user_ids: Sequence[int], *, cutoff_bytes: int, fresh: Freshness
+    ) -> tuple[Mapping[int, IndexedEntry], IndexView]:
+        """The entries of some users, those that exist. Cost: one round trip to their nodes."""
+
+    async def count_before(
+        self,
+        season_number: int,
+        cutoffs: Sequence[bytes],
+        *,
+        shards: Sequence[int],
+        fresh: Freshness,
+    ) -> tuple[Sequence[Sequence[int]], IndexView]:
+        """For each shard asked, in order: for each cutoff, the entries with a smaller key.
+
+        A cutoff is a key or the beginning of one. Cost: one round trip to the shards' nodes.
+        """
+
+    async def page(
+        self, season_number: int, *, after: bytes, offset: int, limit: int, fresh: Freshness
+    ) -> PageSlice:
+        """Up to `limit` entries in rank order, after the key `after` (b"": from the start) and
+        after skipping `offset` more. Cost: one round trip; each shard sends offset + limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """A shard's own account. `checkpoint` None: its node holds nothing of it."""
+
+    shard: int
+    slot: int
+    node_address: str
+    reachable: bool
+    checkpoint: int | None
+    checkpoint_time_ms: int | None
+    entry_count: int
+    building: bool
+
+
+class IndexKeeping(Protocol):
+    """Keeping the index equal to the ledger: checkpoints and builds, one shard at a time."""
+
+    async def shards(self, season_numbers: Sequence[int]) -> Sequence[ShardStatus]:
+        """All 16, in order; never raises. Cost: one round trip."""
+
+    async def unbuilt(self, season_numbers: Sequence[int]) -> Sequence[tuple[int, int]]:
+        """The (season_number, shard) pairs that cannot be read: no guard, or a broken one.
+        Pairs whose node does not answer are left out."""
+
+    async def replay(
+        self, shard: int, xids: Sequence[int], changes: Sequence[IndexChange]
+    ) -> bool:
+        """Applies entries on behalf of several transactions; False when the shard did not take
+        them."""
+
+    async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:
+        """The transactions with since <= xid < horizon that the shard has."""
+
+    async def checkpoint(self, shard: int, *, since: int, horizon: int, count: int) -> bool:
+        """Moves the shard's mark from `since` to `horizon` if it has all `count` transactions
+        between; False when it has not, or when somebody else moved it."""
+
+    async def begin(self, season_number: int, shard: int, *, token: str, horizon: int) -> bool:
+        """Starts a new copy of a (season, shard); from now on applies write to it too."""
+
+    async def load(
+        self, season_number: int, shard: int, *, token: str, chunk: int, items: bytes
+    ) -> bool:
+        """Adds chunk number `chunk` (0-based) to the copy; False when the copy is not the one of
+        `token` or expects another chunk."""
+
+    async def swap(self, season_number: int, shard: int, *, token: str, chunks: int) -> bool:
+        """Puts the whole copy in place; False when it is not whole."""
+
+    async def drop(self, season_number: int) -> None:
+        """Forgets a season. Raises IndexUnavailable when a shard did not."""
