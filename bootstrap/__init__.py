@@ -1,1 +1,4 @@
-"""Settings and wiring: reads the environment once and builds the object graph. The only room that sees every adapter."""
+"""Settings and wiring: reads the environment once and builds the object graph.
+
+The only room that sees every adapter.
+"""

@@ -1,1 +1,2 @@
-"""The one command-line program, one file a command."""
+"""The one command-line program, one file a command.
+"""

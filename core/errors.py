@@ -204,7 +204,7 @@ class ReadBehind(Unavailable):
 
 
 class Draining(Unavailable):
-    """This worker is going away; another one will answer."""
+    """The worker is going away; another one will answer."""
 
     reason = "DRAINING"
 

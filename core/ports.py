@@ -35,9 +35,7 @@ class Boards(Protocol):
     async def list(self, *, after: str, limit: int) -> Sequence[Board]:
         """Up to `limit` boards in the order of their names, those after `after`."""
 
-    async def update(
-        self, board_id: str, changes: Mapping[str, object], *, etag: str
-    ) -> Board:
+    async def update(self, board_id: str, changes: Mapping[str, object], *, etag: str) -> Board:
         """Changes the named BoardSpec fields. Raises BoardNotFound, EtagMismatch."""
 
     async def delete(self, board_id: str, *, etag: str) -> Board:
@@ -157,7 +155,8 @@ class LedgerHistory(Protocol):
 @dataclass(frozen=True, slots=True)
 class IndexedEntry:
     """A user's live entry: its 32-byte key, the six last bytes of its value, and how many
-    entries of its own shard stand before it by the asked rank mode, at the same instant."""
+    entries of its own shard stand before it by the asked rank mode, at the same instant.
+    """
 
     key: bytes
     tail: bytes
@@ -195,9 +194,7 @@ class Index(Protocol):
     a transaction of `fresh`, IndexUnavailable when a shard does not answer.
     """
 
-    async def apply(
-        self, xid: int, changes: Sequence[IndexChange]
-    ) -> frozenset[tuple[int, int]]:
+    async def apply(self, xid: int, changes: Sequence[IndexChange]) -> frozenset[tuple[int, int]]:
         """Makes a committed transaction visible; applying again or out of order is harmless.
 
         Returns the (season_number, shard) pairs that did not take it; never raises for them.
@@ -226,7 +223,8 @@ class Index(Protocol):
         self, season_number: int, *, after: bytes, offset: int, limit: int, fresh: Freshness
     ) -> PageSlice:
         """Up to `limit` entries in rank order, after the key `after` (b"": from the start) and
-        after skipping `offset` more. Cost: one round trip; each shard sends offset + limit."""
+        after skipping `offset` more. Cost: one round trip; each shard sends offset + limit.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,20 +249,21 @@ class IndexKeeping(Protocol):
 
     async def unbuilt(self, season_numbers: Sequence[int]) -> Sequence[tuple[int, int]]:
         """The (season_number, shard) pairs that cannot be read: no guard, or a broken one.
-        Pairs whose node does not answer are left out."""
+        Pairs whose node does not answer are left out.
+        """
 
-    async def replay(
-        self, shard: int, xids: Sequence[int], changes: Sequence[IndexChange]
-    ) -> bool:
+    async def replay(self, shard: int, xids: Sequence[int], changes: Sequence[IndexChange]) -> bool:
         """Applies entries on behalf of several transactions; False when the shard did not take
-        them."""
+        them.
+        """
 
     async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:
         """The transactions with since <= xid < horizon that the shard has."""
 
     async def checkpoint(self, shard: int, *, since: int, horizon: int, count: int) -> bool:
         """Moves the shard's mark from `since` to `horizon` if it has all `count` transactions
-        between; False when it has not, or when somebody else moved it."""
+        between; False when it has not, or when somebody else moved it.
+        """
 
     async def begin(self, season_number: int, shard: int, *, token: str, horizon: int) -> bool:
         """Starts a new copy of a (season, shard); from now on applies write to it too."""
@@ -273,7 +272,8 @@ class IndexKeeping(Protocol):
         self, season_number: int, shard: int, *, token: str, chunk: int, items: bytes
     ) -> bool:
         """Adds chunk number `chunk` (0-based) to the copy; False when the copy is not the one of
-        `token` or expects another chunk."""
+        `token` or expects another chunk.
+        """
 
     async def swap(self, season_number: int, shard: int, *, token: str, chunks: int) -> bool:
         """Puts the whole copy in place; False when it is not whole."""

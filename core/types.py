@@ -157,7 +157,8 @@ class Submission:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A user's result at one moment. `submission_count`, `update_time_ms` and `metadata` only
-    where the answer came from PostgreSQL and was asked for them."""
+    where the answer came from PostgreSQL and was asked for them.
+    """
 
     user_id: int
     score: int
@@ -216,7 +217,7 @@ class RankedEntry:
 
 @dataclass(frozen=True, slots=True)
 class ReadMeta:
-    """What an answer says about itself. `as_of_ms` is the worker's clock at the start of the read."""
+    """What an answer says about itself. `as_of_ms`: the worker's clock when the read began."""
 
     as_of_ms: int
     source: Source

@@ -1,1 +1,4 @@
-"""Scheduled work, one thin file each, one runner at a time. Knows use cases; knows no store."""
+"""Scheduled work, one thin file each, one runner at a time.
+
+Knows use cases; knows no store.
+"""

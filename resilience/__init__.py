@@ -1,1 +1,4 @@
-"""What keeps a slow dependency from becoming a slow caller. Knows nothing of ours."""
+"""What keeps a slow dependency from becoming a slow caller.
+
+Knows nothing of ours.
+"""

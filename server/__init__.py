@@ -1,1 +1,4 @@
-"""Everything that listens: the method table, the chain, the servicers and the transports. Knows use cases and the contract; knows no store."""
+"""Everything that listens: the method table, the chain, the servicers and the transports.
+
+Knows use cases and the contract; knows no store.
+"""

@@ -1,1 +1,4 @@
-"""The Redis Cluster index: slot map, router, functions, merge. Owns the Redis driver; knows no PostgreSQL and no rule of a board."""
+"""The Redis Cluster index: slot map, router, functions, merge.
+
+Owns the Redis driver; knows no PostgreSQL and no rule of a board.
+"""

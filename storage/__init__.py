@@ -1,1 +1,4 @@
-"""PostgreSQL, the truth: pools, migrations, the ledger, boards. Owns psycopg; knows no Redis."""
+"""PostgreSQL, the truth: pools, migrations, the ledger, boards.
+
+Owns psycopg; knows no Redis.
+"""
