@@ -21,6 +21,7 @@
     |  |- ReadBehind                the index does not show the caller's own write yet
     |  `- Draining                  this worker is going away
     |- WriteConflict                the database refused the write for another's sake
+    |  `- BoardChanged              the board's definition changed on the way
     `- DeadlineSpent                the caller's deadline passed
 
 Adapters raise these `from` the driver's error; messages are written for callers and never carry
@@ -219,6 +220,12 @@ class WriteConflict(StandingsError):
 
     def __init__(self) -> None:
         super().__init__("the write met another one; try again")
+
+
+class BoardChanged(WriteConflict):
+    """The board's definition changed on the way; it has to be looked up again."""
+
+    reason = "BOARD_CHANGED"
 
 
 class DeadlineSpent(StandingsError):

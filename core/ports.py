@@ -53,15 +53,14 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Submissions that go to the ledger in one transaction.
+    """Submissions that go to the ledger in one transaction, in the order they were made.
 
     `arrival` is the first arrival number of the flush; the arrival of a submission is that plus
-    its place. A wave holds each (board, user) and each submission id at most once, and waves are
-    applied in order.
+    its place.
     """
 
     arrival: int
-    waves: Sequence[Sequence[Placed]]
+    placed: Sequence[Placed]
 
 
 @dataclass(slots=True)
@@ -110,12 +109,12 @@ class LedgerTransaction:
 class LedgerChanges:
     """Every transaction with since <= xid < horizon, none of which can still appear later.
 
-    `complete` is False when `since` is older than the oldest transaction kept: such a shard
-    cannot be caught up and has to be built anew.
+    Those below `trimmed_below` may have been forgotten: a shard that has not come so far cannot
+    be caught up and has to be built anew.
     """
 
     horizon: int
-    complete: bool
+    trimmed_below: int
     transactions: Sequence[LedgerTransaction]
 
 
@@ -147,6 +146,30 @@ class LedgerHistory(Protocol):
 
     async def season_numbers(self) -> Sequence[int]:
         """The seasons that the index is to hold."""
+
+
+class Retention(Protocol):
+    """What the ledger makes ahead of time and lets go of. Each raises LedgerUnavailable."""
+
+    async def make_partitions(self) -> None:
+        """Makes the partitions for the submission ids of the next days."""
+
+    async def drop_partitions(self) -> None:
+        """Drops those whose ids have been refused for a day."""
+
+    async def trim_outbox(self) -> None:
+        """Forgets transactions older than 24 hours."""
+
+    async def deleted_seasons(self) -> Sequence[int]:
+        """The seasons of deleted boards whose entries are still there; no write can add to
+        them any more.
+        """
+
+    async def purge(self, season_number: int, shard: int) -> bool:
+        """Deletes some of a season's entries; True when none are left in that shard."""
+
+    async def mark_purged(self, season_number: int) -> None:
+        """Notes that a deleted season has no entries left."""
 
 
 # --- the index ------------------------------------------------------------------------------
@@ -277,6 +300,11 @@ class IndexKeeping(Protocol):
 
     async def swap(self, season_number: int, shard: int, *, token: str, chunks: int) -> bool:
         """Puts the whole copy in place; False when it is not whole."""
+
+    async def reset(self, shard: int) -> None:
+        """Forgets how far a shard has come: all its seasons have to be built anew. Raises
+        IndexUnavailable.
+        """
 
     async def drop(self, season_number: int) -> None:
         """Forgets a season. Raises IndexUnavailable when a shard did not."""

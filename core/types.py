@@ -193,7 +193,6 @@ class SubmitResult:
 
     recorded: Recorded
     indexed: bool
-    consistency_token: str
     rank: int | None = None
 
 

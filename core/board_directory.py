@@ -1,0 +1,64 @@
+"""The boards a worker knows, so that a hot path does not ask PostgreSQL for each call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from cachetools import LRUCache
+
+from core.ports import Boards, Clock
+from core.types import Board
+
+_BOARDS_MAX: Final = 10_000
+"""About 10 MB of definitions; more boards than that are looked up again."""
+_FRESH_S: Final = 1.0
+"""How long another worker's change to a board may go unseen by reads. Writes carry the version,
+and the ledger refuses one that is not the current."""
+
+
+class BoardDirectory:
+    """Definitions by name, at most a second old; concurrent lookups of one name share one read."""
+
+    def __init__(self, boards: Boards, clock: Clock) -> None:
+        self._boards = boards
+        self._clock = clock
+        self._known: LRUCache[str, tuple[float, Board]] = LRUCache(_BOARDS_MAX)
+        self._loading: dict[str, asyncio.Task[Board]] = {}
+
+    async def get(self, board_id: str) -> Board:
+        """The board of that name. Raises BoardNotFound, LedgerUnavailable."""
+        known = self._known.get(board_id)
+        if known is not None and self._clock.monotonic_s() - known[0] < _FRESH_S:
+            return known[1]
+        return await self.reload(board_id)
+
+    async def reload(self, board_id: str) -> Board:
+        """The board as PostgreSQL has it now. Raises BoardNotFound, LedgerUnavailable."""
+        task = self._loading.get(board_id)
+        if task is None:
+            task = asyncio.create_task(self._load(board_id))
+            self._loading[board_id] = task
+            task.add_done_callback(lambda done: self._loaded(board_id, done))
+        # One caller's cancellation must not fail the others who wait for the same read.
+        return await asyncio.shield(task)
+
+    def put(self, board: Board) -> None:
+        """Notes a definition that this worker has just read or changed."""
+        self._known[board.spec.board_id] = (self._clock.monotonic_s(), board)
+
+    def forget(self, board_id: str) -> None:
+        """Drops a definition that no longer holds."""
+        self._known.pop(board_id, None)
+
+    async def _load(self, board_id: str) -> Board:
+        self.forget(board_id)
+        board = await self._boards.get(board_id)
+        self.put(board)
+        return board
+
+    def _loaded(self, board_id: str, task: asyncio.Task[Board]) -> None:
+        self._loading.pop(board_id, None)
+        if not task.cancelled():
+            # Every caller may be gone by now; looking keeps asyncio from logging the failure.
+            task.exception()

@@ -1,0 +1,33 @@
+"""One user's entry with its exact rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.errors import EntryNotFound
+from core.reading import Reading
+from core.types import RankedEntry, ReadMeta, ReadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class GetEntry:
+    """Answers GetEntry."""
+
+    reading: Reading
+
+    async def __call__(
+        self, board_id: str, user_id: int, options: ReadOptions
+    ) -> tuple[RankedEntry, ReadMeta]:
+        """The user's entry. Cost: two round trips to the index.
+
+        Raises BoardNotFound, SeasonNotFound, EntryNotFound, and Unavailable where the index
+        cannot answer.
+        """
+        question = await self.reading.question(board_id, options)
+        ranks, view = await self.reading.rank(question, [user_id], options.rank_mode)
+        if user_id not in ranks:
+            raise EntryNotFound
+        entry, rank = ranks[user_id]
+        standing = question.ordering.standing(entry.key, entry.tail)
+        complete = await self.reading.complete(question, [standing], options.view)
+        return RankedEntry(complete[user_id], rank), question.meta(view)

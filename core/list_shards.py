@@ -1,0 +1,46 @@
+"""How the 16 shards of the index stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.ports import Clock, IndexKeeping, LedgerHistory, ShardStatus
+from core.types import ShardReport, ShardState
+
+
+@dataclass(frozen=True, slots=True)
+class ListShards:
+    """Answers ListShards."""
+
+    history: LedgerHistory
+    keeping: IndexKeeping
+    clock: Clock
+
+    async def __call__(self) -> Sequence[ShardReport]:
+        """All 16, in order. Cost: a round trip to each store. Raises LedgerUnavailable."""
+        statuses = await self.keeping.shards(await self.history.season_numbers())
+        return [self._report(status) for status in statuses]
+
+    def _report(self, status: ShardStatus) -> ShardReport:
+        lag_ms = None
+        if status.checkpoint_time_ms is not None:
+            # The checkpoint carries another worker's clock, which may be a little ahead.
+            lag_ms = max(0, self.clock.now_ms() - status.checkpoint_time_ms)
+        return ShardReport(
+            shard=status.shard,
+            slot=status.slot,
+            node_address=status.node_address,
+            entry_count=status.entry_count,
+            watermark=status.checkpoint or 0,
+            lag_ms=lag_ms,
+            state=_state(status),
+        )
+
+
+def _state(status: ShardStatus) -> ShardState:
+    if not status.reachable:
+        return ShardState.DOWN
+    if status.checkpoint is None:
+        return ShardState.UNBUILT
+    return ShardState.REBUILDING if status.building else ShardState.READY

@@ -1,0 +1,87 @@
+"""Boards: made, read, changed and ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from core.board_directory import BoardDirectory
+from core.build_index import BuildIndex
+from core.errors import InvalidInput, Unavailable
+from core.ports import Boards, IndexKeeping
+from core.tokens import TokenSigner
+from core.types import Board, BoardSpec
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ManageBoards:
+    """Answers BoardService."""
+
+    boards: Boards
+    directory: BoardDirectory
+    keeping: IndexKeeping
+    build: BuildIndex
+    signer: TokenSigner
+
+    async def create(self, spec: BoardSpec) -> Board:
+        """Stores a board and gives its season an empty index. Raises BoardExists.
+
+        The board is made once PostgreSQL has it: where the index cannot take the season now, the
+        healer builds it later, and until then reads of the board are unavailable.
+        """
+        board = await self.boards.create(spec)
+        self.directory.put(board)
+        try:
+            await self.build.season(board.season.number)
+        except Unavailable:
+            _log.warning("a new season is not in the index yet", extra=_names(board))
+        return board
+
+    async def get(self, board_id: str) -> Board:
+        """The board of that name, as PostgreSQL has it now. Raises BoardNotFound."""
+        return await self.directory.reload(board_id)
+
+    async def list(self, *, page_size: int, page_token: str) -> tuple[Sequence[Board], str]:
+        """A page of boards by name, and the token of the next one. Raises PageTokenInvalid."""
+        after = self.signer.boards_after(page_token) if page_token else ""
+        found = await self.boards.list(after=after, limit=page_size + 1)
+        shown = found[:page_size]
+        more = len(found) > page_size
+        return shown, self.signer.boards_page(after=shown[-1].spec.board_id) if more else ""
+
+    async def update(self, board_id: str, changes: Mapping[str, object], *, etag: str) -> Board:
+        """Changes the named fields of the definition.
+
+        Raises BoardNotFound, EtagMismatch, and InvalidInput where the bounds would contradict
+        each other.
+        """
+        current = await self.directory.reload(board_id)
+        _check_bounds(replace(current.spec, **changes))  # type: ignore[arg-type]
+        board = await self.boards.update(board_id, changes, etag=etag)
+        self.directory.put(board)
+        return board
+
+    async def delete(self, board_id: str, *, etag: str) -> None:
+        """Ends a board. Its index goes at once, its entries by a job.
+
+        Raises BoardNotFound, EtagMismatch.
+        """
+        board = await self.boards.delete(board_id, etag=etag)
+        self.directory.forget(board_id)
+        try:
+            await self.keeping.drop(board.season.number)
+        except Unavailable:
+            _log.warning("a deleted season is still in the index", extra=_names(board))
+
+
+def _check_bounds(spec: BoardSpec) -> None:
+    if spec.min_score is not None and spec.max_score is not None:
+        if spec.min_score > spec.max_score:
+            raise InvalidInput("board.min_score", "must not be greater than max_score")
+
+
+def _names(board: Board) -> dict[str, object]:
+    return {"board_id": board.spec.board_id, "season_number": board.season.number}

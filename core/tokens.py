@@ -1,0 +1,119 @@
+"""Page and consistency tokens: opaque to callers, signed, bound to what they were made for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from core.errors import ConsistencyTokenInvalid, PageTokenInvalid
+from core.types import SHARD_COUNT
+
+_MAC_BYTES: Final = 16
+_SEASON = struct.Struct(">I")
+_WRITE = struct.Struct(">QH")
+_PAGE = struct.Struct(">I32s")
+_ENTRIES_PAGE: Final = b"e1"
+_BOARDS_PAGE: Final = b"b1"
+_CONSISTENCY: Final = b"c1"
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What a consistency token stands for: transactions, each with the mask of its shards.
+
+    `season_number` is 0 where they reach into several seasons.
+    """
+
+    season_number: int
+    transactions: Sequence[tuple[int, int]]
+
+    def by_shard(self) -> dict[int, tuple[int, ...]]:
+        """For each shard touched, the transactions that a read of it must show."""
+        return {
+            shard: xids
+            for shard in range(SHARD_COUNT)
+            if (xids := tuple(xid for xid, mask in self.transactions if mask >> shard & 1))
+        }
+
+
+class TokenSigner:
+    """Makes and checks tokens. The first secret signs; all of them are accepted, so that secrets
+    can be rotated (PROTOCOL Q9).
+    """
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._secrets = tuple(secrets)
+
+    def consistency(self, writes: Writes) -> str:
+        """The token of some writes."""
+        parts = [_SEASON.pack(writes.season_number)]
+        parts += [_WRITE.pack(xid, mask) for xid, mask in writes.transactions]
+        return self._seal(_CONSISTENCY, b"".join(parts))
+
+    def writes(self, token: str) -> Writes:
+        """What a consistency token stands for. Raises ConsistencyTokenInvalid."""
+        body = self._open(_CONSISTENCY, token)
+        if body is None or (len(body) - _SEASON.size) % _WRITE.size:
+            raise ConsistencyTokenInvalid
+        (season_number,) = _SEASON.unpack_from(body)
+        return Writes(season_number, tuple(_WRITE.iter_unpack(body[_SEASON.size :])))
+
+    def entries_page(self, *, season_number: int, after: bytes) -> str:
+        """The token of the page that begins behind a key."""
+        return self._seal(_ENTRIES_PAGE, _PAGE.pack(season_number, after))
+
+    def entries_after(self, token: str, *, season_number: int) -> bytes:
+        """The key that a page begins behind. Raises PageTokenInvalid, also for the token of
+        another season.
+        """
+        body = self._open(_ENTRIES_PAGE, token)
+        if body is None or len(body) != _PAGE.size:
+            raise PageTokenInvalid
+        season, after = _PAGE.unpack(body)
+        if season != season_number:
+            raise PageTokenInvalid
+        return bytes(after)
+
+    def boards_page(self, *, after: str) -> str:
+        """The token of the page of boards that begins behind a name."""
+        return self._seal(_BOARDS_PAGE, after.encode())
+
+    def boards_after(self, token: str) -> str:
+        """The name that a page of boards begins behind. Raises PageTokenInvalid."""
+        body = self._open(_BOARDS_PAGE, token)
+        if body is None:
+            raise PageTokenInvalid
+        return body.decode()
+
+    def _seal(self, kind: bytes, body: bytes) -> str:
+        mac = _mac(self._secrets[0], kind, body)
+        return base64.urlsafe_b64encode(mac + body).rstrip(b"=").decode()
+
+    def _open(self, kind: bytes, token: str) -> bytes | None:
+        try:
+            data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        mac, body = data[:_MAC_BYTES], data[_MAC_BYTES:]
+        matches = [hmac.compare_digest(mac, _mac(secret, kind, body)) for secret in self._secrets]
+        return body if any(matches) else None
+
+
+def merge_writes(all_writes: Iterable[tuple[int, int, int]]) -> Writes:
+    """The writes behind a batch: from (season_number, xid, shard) of each."""
+    seasons: set[int] = set()
+    masks: dict[int, int] = {}
+    for season_number, xid, shard in all_writes:
+        seasons.add(season_number)
+        masks[xid] = masks.get(xid, 0) | 1 << shard
+    return Writes(seasons.pop() if len(seasons) == 1 else 0, tuple(masks.items()))
+
+
+def _mac(secret: bytes, kind: bytes, body: bytes) -> bytes:
+    return hmac.digest(secret, kind + body, hashlib.sha256)[:_MAC_BYTES]

@@ -1,0 +1,194 @@
+"""The shapes that go into storage/sql/record.sql and come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+from core.errors import (
+    BoardChanged,
+    SeasonNotOpen,
+    StandingsError,
+    SubmissionIdInFuture,
+    SubmissionIdReused,
+    SubmissionIdTooOld,
+)
+from core.ports import Placed
+from core.types import (
+    INT64_MAX,
+    INT64_MIN,
+    EntryState,
+    Outcome,
+    Recorded,
+    Season,
+    SortOrder,
+    Standing,
+)
+
+_HAS_ENTRY: Final = (EntryState.LIVE, EntryState.HIDDEN)
+
+
+class RecordRow(NamedTuple):
+    """What became of one submission of a wave; the columns from `outcome` on are None where it
+    was refused or known. Times in ms.
+    """
+
+    place: int
+    refusal: str | None
+    server_time_ms: int
+    season_no: int
+    season_id: str
+    outcome: int
+    state: int
+    score: int
+    subscore: int
+    achieve_time_ms: int
+    submission_count: int
+    update_time_ms: int
+    metadata: str | None
+    prev_score: int | None
+    prev_subscore: int
+    prev_achieve_time_ms: int
+    xid: int
+    item: bytes | None
+
+
+class StoredRow(NamedTuple):
+    """A submission as it was recorded the first time. Times in ms."""
+
+    submission_id: str
+    digest: bytes
+    user_id: int
+    outcome: int
+    season_no: int
+    season_id: str
+    xid: int
+    score: int | None
+    subscore: int
+    achieve_time_ms: int
+    prev_score: int | None
+    prev_subscore: int
+    prev_achieve_time_ms: int
+
+
+def parameters_of(wave: Sequence[Placed], *, arrival: int) -> dict[str, Any]:
+    """The arrays of a wave, one element a submission.
+
+    They are written as PostgreSQL's array literals here: adapting 5,000 Python numbers one by one
+    would cost more than the statement's own share of a batch of 500.
+    """
+    submissions = [placed.submission for placed in wave]
+    boards = [placed.board for placed in wave]
+    specs = [board.spec for board in boards]
+    return {
+        "id": _texts(s.submission_id for s in submissions),
+        "board_no": _numbers([b.number for b in boards]),
+        "board_version": _numbers([b.version for b in boards]),
+        "user_id": _numbers([s.user_id for s in submissions]),
+        "score": _numbers([s.score for s in submissions]),
+        "subscore": _numbers([s.subscore for s in submissions]),
+        "operator": _numbers(
+            [int(s.operator or spec.operator) for s, spec in zip(submissions, specs, strict=True)]
+        ),
+        "requested": _numbers([int(s.operator or 0) for s in submissions]),
+        "low": _numbers([INT64_MIN if s.min_score is None else s.min_score for s in specs]),
+        "high": _numbers([INT64_MAX if s.max_score is None else s.max_score for s in specs]),
+        "score_flip": _numbers([flip_of(s.sort_order) for s in specs]),
+        "subscore_flip": _numbers([flip_of(s.subscore_sort_order) for s in specs]),
+        "arrival": _numbers([arrival + placed.place for placed in wave]),
+        "metadata": _documents([s.metadata for s in submissions]),
+        "digest": _texts(f'"\\\\x{s.digest.hex()}"' for s in submissions),
+    }
+
+
+def flip_of(order: SortOrder) -> int:
+    """-1 where the column is descending, else 0: XOR with it makes smaller mean better."""
+    return -1 if order is SortOrder.DESCENDING else 0
+
+
+def window_of(*, past: timedelta, future: timedelta) -> dict[str, Any]:
+    """The bounds of the submission ids that are taken."""
+    return {"window_past": past, "window_future": future}
+
+
+def outcome_of(placed: Placed, row: RecordRow) -> Recorded | StandingsError:
+    """The result of a submission that was recorded now, or why it was not."""
+    if row.refusal is not None:
+        return _refusal(row)
+    outcome = Outcome(row.outcome)
+    user_id = placed.submission.user_id
+    entry = previous = None
+    if row.state in _HAS_ENTRY:
+        entry = Standing(
+            user_id=user_id,
+            score=row.score,
+            subscore=row.subscore,
+            achieve_time_ms=row.achieve_time_ms,
+            submission_count=row.submission_count,
+            update_time_ms=row.update_time_ms,
+            metadata=row.metadata,
+        )
+    if row.prev_score is not None:
+        previous = Standing(user_id, row.prev_score, row.prev_subscore, row.prev_achieve_time_ms)
+    return Recorded(
+        submission_id=placed.submission.submission_id,
+        outcome=outcome,
+        first_outcome=outcome,
+        entry=entry,
+        previous=previous,
+        season=Season(row.season_no, row.season_id),
+        xid=row.xid,
+        touches_index=outcome is Outcome.APPLIED,
+    )
+
+
+def duplicate_of(placed: Placed, stored: StoredRow) -> Recorded | StandingsError:
+    """The first outcome of a submission that was recorded before."""
+    if stored.digest != placed.submission.digest:
+        return SubmissionIdReused()
+    entry = previous = None
+    if stored.score is not None:
+        entry = Standing(stored.user_id, stored.score, stored.subscore, stored.achieve_time_ms)
+    if stored.prev_score is not None:
+        previous = Standing(
+            stored.user_id, stored.prev_score, stored.prev_subscore, stored.prev_achieve_time_ms
+        )
+    first = Outcome(stored.outcome)
+    return Recorded(
+        submission_id=placed.submission.submission_id,
+        outcome=Outcome.DUPLICATE,
+        first_outcome=first,
+        entry=entry,
+        previous=previous,
+        season=Season(stored.season_no, stored.season_id),
+        xid=stored.xid,
+        touches_index=first is Outcome.APPLIED,
+    )
+
+
+def _refusal(row: RecordRow) -> StandingsError:
+    match row.refusal:
+        case "too old":
+            return SubmissionIdTooOld(row.server_time_ms)
+        case "in future":
+            return SubmissionIdInFuture(row.server_time_ms)
+        case "not open":
+            return SeasonNotOpen()
+        case _:
+            return BoardChanged()
+
+
+def _numbers(values: list[int]) -> str:
+    return "{" + str(values)[1:-1] + "}"
+
+
+def _texts(values: Iterable[str]) -> str:
+    return "{" + ",".join(values) + "}"
+
+
+def _documents(values: list[str | None]) -> str | list[str | None]:
+    """JSON needs quoting, which the driver knows; most batches carry none."""
+    if any(value is not None for value in values):
+        return values
+    return "{" + ",".join(["NULL"] * len(values)) + "}"

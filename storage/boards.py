@@ -1,0 +1,179 @@
+"""Board definitions and their seasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from core.errors import BoardExists, BoardNotFound, EtagMismatch
+from core.types import Board, BoardSpec, Operator, Season, SortOrder
+from storage.pool import Pool, Row, query
+from storage.settings import PostgresSettings
+
+_MUTABLE: Final = {
+    "title": "text",
+    "min_score": "bigint",
+    "max_score": "bigint",
+    "client_writes": "boolean",
+    "metadata": "jsonb",
+}
+_SELECT: Final = """
+select b.board_no, b.board_id, b.title, b.sort_order, b.subscore_sort_order, b.operator,
+       b.min_score, b.max_score, b.client_writes, b.metadata::text, b.version,
+       (extract(epoch from b.create_time) * 1000)::bigint,
+       (extract(epoch from b.update_time) * 1000)::bigint, s.season_no, s.season_id
+from {boards} b join {seasons} s using (board_no)
+"""
+_CURRENT: Final = "b.delete_time is null and s.starts_at <= now() and now() < s.ends_at"
+_GET: Final = _SELECT.format(boards="boards", seasons="seasons") + (
+    f"where b.board_id = %(board_id)s and {_CURRENT}"
+)
+_LIST: Final = _SELECT.format(boards="boards", seasons="seasons") + (
+    f"where b.board_id > %(after)s and {_CURRENT} order by b.board_id limit %(limit)s"
+)
+_CREATE: Final = """
+with board as (
+  insert into boards (board_id, title, sort_order, subscore_sort_order, operator, min_score,
+                      max_score, client_writes, metadata)
+  values (%(board_id)s, %(title)s, %(sort_order)s, %(subscore_sort_order)s, %(operator)s,
+          %(min_score)s, %(max_score)s, %(client_writes)s, %(metadata)s::jsonb)
+  returning *
+), season as (
+  insert into seasons (board_no, season_id, starts_at) select board_no, 's1', now() from board
+  returning *
+)
+""" + _SELECT.format(boards="board", seasons="season")  # noqa: S608
+_DELETE: Final = """
+with board as (
+  update boards set delete_time = now(), version = version + 1, update_time = now()
+  where board_id = %(board_id)s and delete_time is null
+    and (%(version)s::bigint is null or (board_no, version) = (%(board_no)s, %(version)s))
+  returning *
+), season as (
+  update seasons set ends_at = greatest(now(), starts_at + interval '1 microsecond')
+  from board where seasons.board_no = board.board_no and now() < seasons.ends_at
+  returning seasons.*
+)
+""" + _SELECT.format(boards="board", seasons="season")  # noqa: S608
+
+
+class PostgresBoards:
+    """The `Boards` port on PostgreSQL."""
+
+    def __init__(self, settings: PostgresSettings, *, write: Pool, read: Pool) -> None:
+        self._write = write
+        self._read = read
+        self._write_timeout_s = settings.write_timeout_ms / 1000
+        self._read_timeout_s = settings.read_timeout_ms / 1000
+
+    async def create(self, spec: BoardSpec) -> Board:
+        """See `Boards.create`. One round trip."""
+        try:
+            rows = await self._change(
+                _CREATE,
+                {
+                    "board_id": spec.board_id,
+                    "title": spec.title,
+                    "sort_order": int(spec.sort_order),
+                    "subscore_sort_order": int(spec.subscore_sort_order),
+                    "operator": int(spec.operator),
+                    "min_score": spec.min_score,
+                    "max_score": spec.max_score,
+                    "client_writes": spec.client_writes,
+                    "metadata": spec.metadata,
+                },
+            )
+        except pg.UniqueViolation as error:
+            raise BoardExists from error
+        return _board(rows[0])
+
+    async def get(self, board_id: str) -> Board:
+        """See `Boards.get`. One round trip."""
+        rows = await query(self._read, _GET, {"board_id": board_id}, timeout_s=self._read_timeout_s)
+        if not rows:
+            raise BoardNotFound
+        return _board(rows[0])
+
+    async def list(self, *, after: str, limit: int) -> Sequence[Board]:
+        """See `Boards.list`. One round trip."""
+        rows = await query(
+            self._read, _LIST, {"after": after, "limit": limit}, timeout_s=self._read_timeout_s
+        )
+        return [_board(row) for row in rows]
+
+    async def update(self, board_id: str, changes: Mapping[str, object], *, etag: str) -> Board:
+        """See `Boards.update`. One round trip, two where the etag may be at fault."""
+        assignments = sql.SQL(", ").join(
+            sql.SQL("{} = {}::{}").format(
+                sql.Identifier(name), sql.Placeholder(name), sql.SQL(_MUTABLE[name])
+            )
+            for name in changes
+        )
+        statement = sql.SQL(
+            "with board as (update boards set {assignments}, version = version + 1, "
+            "update_time = now() where board_id = %(board_id)s and delete_time is null "
+            "and (%(version)s::bigint is null "
+            "or (board_no, version) = (%(board_no)s, %(version)s)) "
+            "returning *) {select} where {current}"
+        ).format(
+            assignments=assignments,
+            select=sql.SQL(_SELECT.format(boards="board", seasons="seasons")),
+            current=sql.SQL(_CURRENT),
+        )
+        rows = await self._change(
+            statement.as_bytes(), {"board_id": board_id, **_version(etag), **changes}
+        )
+        return await self._changed(rows, board_id)
+
+    async def delete(self, board_id: str, *, etag: str) -> Board:
+        """See `Boards.delete`. One round trip, two where the etag may be at fault."""
+        rows = await self._change(_DELETE, {"board_id": board_id, **_version(etag)})
+        return await self._changed(rows, board_id)
+
+    async def _change(self, statement: str | bytes, parameters: dict[str, object]) -> Sequence[Row]:
+        return await query(self._write, statement, parameters, timeout_s=self._write_timeout_s)
+
+    async def _changed(self, rows: Sequence[Row], board_id: str) -> Board:
+        if rows:
+            return _board(rows[0])
+        # Nothing matched: either there is no such board, or its etag was another one.
+        await self.get(board_id)
+        raise EtagMismatch
+
+
+def _version(etag: str) -> dict[str, Any]:
+    """The parameters that an etag stands for; an empty one asks for nothing, a strange one for a
+    version that never was.
+    """
+    if not etag:
+        return {"board_no": None, "version": None}
+    try:
+        number, version = (int(part, 16) for part in etag.split("-"))
+    except ValueError:
+        return {"board_no": 0, "version": 0}
+    return {"board_no": number, "version": version}
+
+
+def _board(row: Row) -> Board:
+    spec = BoardSpec(
+        board_id=row[1],
+        title=row[2],
+        sort_order=SortOrder(row[3]),
+        subscore_sort_order=SortOrder(row[4]),
+        operator=Operator(row[5]),
+        min_score=row[6],
+        max_score=row[7],
+        client_writes=row[8],
+        metadata=row[9],
+    )
+    return Board(
+        number=row[0],
+        spec=spec,
+        season=Season(row[13], row[14]),
+        version=row[10],
+        create_time_ms=row[11],
+        update_time_ms=row[12],
+    )

@@ -1,0 +1,129 @@
+"""What the index is caught up and built from: the outbox and the entries, always the primary's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from core.ports import LedgerChanges, LedgerTransaction, LoadedChunk
+from core.types import IndexChange
+from storage.pool import Pool, query
+
+_TIMEOUT_S: Final = 10.0
+"""A chunk of a build may read cold pages; nobody waits for it."""
+_TRANSACTIONS_MAX: Final = 5_000
+"""At most so many transactions a step; the rest comes with the next one."""
+_ITEM: Final = """
+index_item(e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state, e.achieve_time,
+           (b.sort_order - 2)::bigint, (b.subscore_sort_order - 2)::bigint)
+"""
+"""Sort orders are 1 (descending) and 2 (ascending): minus 2 gives the flips, -1 and 0."""
+
+_HORIZON: Final = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_CHANGES: Final = """
+with bounds as materialized (
+  select pg_snapshot_xmin(pg_current_snapshot()) as horizon, %(since)s::text::xid8 as since
+)
+select b.horizon::text::bigint, t.below::text::bigint, o.xid::text::bigint, o.shards, o.season_no,
+       o.user_id
+from bounds b
+cross join outbox_trimmed t
+left join lateral (
+  select * from outbox where xid >= b.since and xid < b.horizon order by xid limit %(limit)s
+) o on true
+order by o.xid
+"""
+_ITEMS: Final = f"""
+select e.season_no, {_ITEM}
+from unnest(%(season_no)s::integer[], %(user_id)s::bigint[]) as u(season_no, user_id)
+join entries e on e.shard = %(shard)s and e.season_no = u.season_no and e.user_id = u.user_id
+join seasons s on s.season_no = e.season_no
+join boards b using (board_no)
+where e.state <> 3
+"""  # noqa: S608
+_LOAD: Final = f"""
+select string_agg(item, ''::bytea order by user_id), max(user_id), count(*)
+from (
+  select e.user_id, {_ITEM} as item
+  from entries e
+  join seasons s on s.season_no = e.season_no
+  join boards b using (board_no)
+  where e.shard = %(shard)s and e.season_no = %(season_no)s and e.user_id > %(after)s
+    and e.state <> 3
+  order by e.user_id
+  limit %(limit)s
+) chunk
+"""  # noqa: S608  # only constants of this module
+_SEASONS: Final = """
+select season_no from seasons join boards using (board_no)
+where delete_time is null and starts_at <= now() order by season_no
+"""
+
+
+class PostgresHistory:
+    """The `LedgerHistory` port on PostgreSQL; `pool` leads to the primary."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def horizon(self) -> int:
+        """See `LedgerHistory.horizon`."""
+        rows = await query(self._pool, _HORIZON, {}, timeout_s=_TIMEOUT_S)
+        return int(rows[0][0])
+
+    async def changes(self, since: int) -> LedgerChanges:
+        """See `LedgerHistory.changes`; at most 5,000 transactions, the oldest ones."""
+        rows = await query(
+            self._pool,
+            _CHANGES,
+            {"since": str(since), "limit": _TRANSACTIONS_MAX},
+            timeout_s=_TIMEOUT_S,
+        )
+        horizon, trimmed_below = rows[0][0], rows[0][1]
+        transactions = [
+            LedgerTransaction(
+                xid=row[2], shards=row[3], users=tuple(zip(row[4], row[5], strict=True))
+            )
+            for row in rows
+            if row[2] is not None
+        ]
+        if len(transactions) == _TRANSACTIONS_MAX:
+            horizon = transactions[-1].xid + 1
+        return LedgerChanges(horizon, trimmed_below, transactions)
+
+    async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
+        """See `LedgerHistory.items`."""
+        rows = await query(
+            self._pool,
+            _ITEMS,
+            {
+                "shard": shard,
+                "season_no": [season_number for season_number, _ in users],
+                "user_id": [user_id for _, user_id in users],
+            },
+            timeout_s=_TIMEOUT_S,
+        )
+        return [IndexChange(season_number, shard, item) for season_number, item in rows]
+
+    async def load(
+        self, season_number: int, shard: int, *, after_user_id: int, limit: int
+    ) -> LoadedChunk:
+        """See `LedgerHistory.load`. PostgreSQL makes the bytes; they only pass through here."""
+        rows = await query(
+            self._pool,
+            _LOAD,
+            {
+                "season_no": season_number,
+                "shard": shard,
+                "after": after_user_id,
+                "limit": limit,
+            },
+            timeout_s=_TIMEOUT_S,
+        )
+        items, last_user_id, count = rows[0]
+        return LoadedChunk(items=items or b"", last_user_id=last_user_id or 0, count=count)
+
+    async def season_numbers(self) -> Sequence[int]:
+        """See `LedgerHistory.season_numbers`."""
+        rows = await query(self._pool, _SEASONS, {}, timeout_s=_TIMEOUT_S)
+        return [row[0] for row in rows]

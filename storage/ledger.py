@@ -1,0 +1,186 @@
+"""The ledger: submissions in, first outcomes out, one transaction a flush."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import psycopg
+from psycopg import errors as pg
+
+from core.errors import InvalidInput, LedgerUnavailable, StandingsError, WriteConflict
+from core.ports import Flush, FlushResult, Placed
+from core.types import IndexChange, Standing, shard_of
+from core.waves import waves_of
+from storage.batch import (
+    RecordRow,
+    StoredRow,
+    duplicate_of,
+    outcome_of,
+    parameters_of,
+    window_of,
+)
+from storage.pool import Connection, Pool, connection_lost, query, sql, translated
+from storage.settings import PostgresSettings
+
+_log = logging.getLogger(__name__)
+
+_ROW_ERRORS: Final = (pg.DataError, pg.IntegrityError, WriteConflict)
+"""What one row can do to its whole batch; everything else speaks of the server."""
+_RUNS_MAX: Final = 10
+"""A twin that raised 23505 has committed, so the next run finds it: more runs mean trouble."""
+
+
+class PostgresLedger:
+    """The `Ledger` port on PostgreSQL."""
+
+    def __init__(self, settings: PostgresSettings, *, write: Pool, read: Pool) -> None:
+        self._write = write
+        self._read = read
+        self._write_timeout_s = settings.write_timeout_ms / 1000
+        self._read_timeout_s = settings.read_timeout_ms / 1000
+        self._window = window_of(past=settings.submission_window, future=settings.submission_ahead)
+        self._record = sql("record")
+        self._recorded = sql("recorded")
+        self._standings = sql("standings")
+
+    async def next_arrival(self) -> int:
+        """See `Ledger.next_arrival`. One round trip."""
+        rows = await query(
+            self._write,
+            "select nextval('arrival_flush') * 1024",
+            {},
+            timeout_s=self._write_timeout_s,
+        )
+        return int(rows[0][0])
+
+    async def record(self, flush: Flush) -> FlushResult:
+        """See `Ledger.record`. One round trip where no (board, user) stands in it twice."""
+        result = FlushResult()
+        await self._record_some(flush.arrival, flush.placed, result)
+        return result
+
+    async def standings(
+        self, season_number: int, user_ids: Sequence[int]
+    ) -> Mapping[int, Standing]:
+        """See `Ledger.standings`. One round trip, by primary key."""
+        rows = await query(
+            self._read,
+            self._standings,
+            {
+                "season_no": season_number,
+                "shard": sorted({shard_of(user_id) for user_id in user_ids}),
+                "user_id": list(user_ids),
+            },
+            timeout_s=self._read_timeout_s,
+        )
+        return {row[0]: Standing(*row) for row in rows}
+
+    async def _record_some(
+        self, arrival: int, placed: Sequence[Placed], result: FlushResult
+    ) -> None:
+        """Records these in one transaction or, where a row is refused, in two halves one after
+        the other, so that a bad row ends up alone (PROTOCOL P11).
+        """
+        try:
+            rows = await self._transact(arrival, placed)
+        except _ROW_ERRORS as error:
+            if len(placed) == 1:
+                result.results[placed[0].place] = _row_error(error)
+                return
+            middle = len(placed) // 2
+            await self._record_some(arrival, placed[:middle], result)
+            await self._record_some(arrival, placed[middle:], result)
+            return
+        known = [item for item, row in rows if row.refusal == "known"]
+        stored = await self._first_outcomes(known) if known else {}
+        for item, row in rows:
+            first = stored.get(item.submission.submission_id)
+            result.results[item.place] = (
+                outcome_of(item, row) if first is None else duplicate_of(item, first)
+            )
+            if row.item is not None:
+                result.changes.setdefault(row.xid, []).append(
+                    IndexChange(row.season_no, shard_of(item.submission.user_id), row.item)
+                )
+
+    async def _transact(
+        self, arrival: int, placed: Sequence[Placed]
+    ) -> Sequence[tuple[Placed, RecordRow]]:
+        """Runs the transaction; again after a committed twin and, once, on a new connection.
+
+        The ids make a second run harmless also where the first one's end is unknown.
+        """
+        reconnected = False
+        for _ in range(_RUNS_MAX):
+            try:
+                with translated():
+                    return await self._run(arrival, placed)
+            except pg.UniqueViolation:
+                continue
+            except LedgerUnavailable as error:
+                if reconnected or not connection_lost(error):
+                    raise
+                reconnected = True
+                # After a restart of the server every idle connection is as dead as this one.
+                await self._write.check()
+        raise LedgerUnavailable
+
+    async def _run(
+        self, arrival: int, placed: Sequence[Placed]
+    ) -> Sequence[tuple[Placed, RecordRow]]:
+        waves = waves_of(placed)
+        async with self._write.connection() as connection:
+            if len(waves) == 1:
+                return await self._run_wave(connection, arrival, waves[0], earlier=[], last=True)
+            done: list[tuple[Placed, RecordRow]] = []
+            async with connection.transaction():
+                for number, wave in enumerate(waves, start=1):
+                    done += await self._run_wave(
+                        connection, arrival, wave, earlier=done, last=number == len(waves)
+                    )
+            return done
+
+    async def _run_wave(
+        self,
+        connection: Connection,
+        arrival: int,
+        wave: Sequence[Placed],
+        *,
+        earlier: Sequence[tuple[Placed, RecordRow]],
+        last: bool,
+    ) -> list[tuple[Placed, RecordRow]]:
+        changed = [(item, row) for item, row in earlier if row.item is not None]
+        cursor = await connection.execute(
+            self._record,
+            parameters_of(wave, arrival=arrival)
+            | self._window
+            | {
+                "last_wave": last,
+                "earlier_season_no": [row.season_no for _, row in changed],
+                "earlier_user_id": [item.submission.user_id for item, _ in changed],
+            },
+            binary=True,
+        )
+        rows = [RecordRow._make(row) for row in await cursor.fetchall()]
+        return [(wave[row.place - 1], row) for row in rows]
+
+    async def _first_outcomes(self, known: Sequence[Placed]) -> Mapping[str, StoredRow]:
+        rows = await query(
+            self._write,
+            self._recorded,
+            {"id": [item.submission.submission_id for item in known]},
+            timeout_s=self._write_timeout_s,
+        )
+        return {row[0]: StoredRow._make(row) for row in rows}
+
+
+def _row_error(error: psycopg.Error | WriteConflict) -> StandingsError:
+    """What the caller of a row is told that the database refused all by itself."""
+    if isinstance(error, WriteConflict):
+        return error
+    _log.error("a submission was refused by the database", extra={"sqlstate": error.sqlstate})
+    if isinstance(error, pg.DataError):
+        return InvalidInput("submission", "its values cannot be stored")
+    return LedgerUnavailable()

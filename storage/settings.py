@@ -1,0 +1,30 @@
+"""What an operator decides about PostgreSQL."""
+
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class PostgresSettings(BaseModel):
+    """Connections, time limits and the window of submission ids."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dsn: SecretStr | None = None
+    """A libpq connection string; None: the embedded server."""
+    direct_dsn: SecretStr | None = None
+    """The same server without a transaction pooler between, for session locks; None: `dsn`."""
+    write_pool_size: int = Field(default=4, ge=2, le=64)
+    read_pool_size: int = Field(default=4, ge=1, le=64)
+    pool_timeout_s: float = Field(default=0.5, gt=0, le=30)
+    """How long a call waits for a connection."""
+    connect_timeout_s: int = Field(default=3, ge=1, le=60)
+    write_timeout_ms: int = Field(default=800, ge=50, le=60_000)
+    """PostgreSQL ends a longer writing statement."""
+    read_timeout_ms: int = Field(default=300, ge=50, le=60_000)
+    lock_timeout_ms: int = Field(default=200, ge=10, le=60_000)
+    """How long a write waits for one row lock."""
+    submission_window: timedelta = Field(default=timedelta(days=7), ge=timedelta(hours=1))
+    """How old a submission id may be and still be told from a new one."""
+    submission_ahead: timedelta = Field(default=timedelta(hours=24), le=timedelta(hours=36))
+    """How far ahead of the database's clock a submission id may be."""
