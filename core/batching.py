@@ -164,7 +164,7 @@ class SubmissionBatcher:
     async def _flush(self, sealed: _Sealed) -> None:
         try:
             result = await self._record(sealed)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, callers must not wait for ever
             _log.exception("a flush failed")
             for item in sealed.items:
                 self._break(item, error)

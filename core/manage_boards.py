@@ -78,9 +78,9 @@ class ManageBoards:
 
 
 def _check_bounds(spec: BoardSpec) -> None:
-    if spec.min_score is not None and spec.max_score is not None:
-        if spec.min_score > spec.max_score:
-            raise InvalidInput("board.min_score", "must not be greater than max_score")
+    low, high = spec.min_score, spec.max_score
+    if low is not None and high is not None and low > high:
+        raise InvalidInput("board.min_score", "must not be greater than max_score")
 
 
 def _names(board: Board) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -144,8 +144,8 @@ class LedgerHistory(Protocol):
     ) -> LoadedChunk:
         """The next entries of a (season, shard), deleted and hidden ones included."""
 
-    async def season_numbers(self) -> Sequence[int]:
-        """The seasons that the index is to hold."""
+    async def season_numbers(self, *, older_than_s: float = 0) -> Sequence[int]:
+        """The seasons that the index is to hold, those begun so long ago."""
 
 
 class Retention(Protocol):
@@ -170,6 +170,15 @@ class Retention(Protocol):
 
     async def mark_purged(self, season_number: int) -> None:
         """Notes that a deleted season has no entries left."""
+
+
+class Leadership(Protocol):
+    """One runner at a time among all processes."""
+
+    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Runs `work` whenever this process is elected, and cancels it when it no longer is;
+        never returns by itself.
+        """
 
 
 # --- the index ------------------------------------------------------------------------------

@@ -125,23 +125,18 @@ class Reading:
         )
         if not entries:
             return {}, view
-        homes = {shard_of(user_id) for user_id in entries}
-        # Where all live in one shard, that shard has said everything already.
-        others = [shard for shard in _ALL_SHARDS if len(homes) > 1 or shard not in homes]
         cutoffs = [entry.key[:cutoff_bytes] for entry in entries.values()]
         counts, view = await self.ask(
             question,
             lambda: self.index.count_before(
-                question.season.number, cutoffs, shards=others, fresh=question.fresh
+                question.season.number, cutoffs, shards=_ALL_SHARDS, fresh=question.fresh
             ),
         )
         ranks = {}
         for position, (user_id, entry) in enumerate(entries.items()):
             home = shard_of(user_id)
             elsewhere = sum(
-                shard_counts[position]
-                for shard, shard_counts in zip(others, counts, strict=True)
-                if shard != home
+                shard_counts[position] for shard, shard_counts in enumerate(counts) if shard != home
             )
             ranks[user_id] = (entry, entry.before_in_shard + elsewhere + 1)
         return ranks, view

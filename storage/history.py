@@ -56,7 +56,8 @@ from (
 """  # noqa: S608  # only constants of this module
 _SEASONS: Final = """
 select season_no from seasons join boards using (board_no)
-where delete_time is null and starts_at <= now() order by season_no
+where delete_time is null and starts_at <= now() - make_interval(secs => %(older_than_s)s)
+order by season_no
 """
 
 
@@ -123,7 +124,9 @@ class PostgresHistory:
         items, last_user_id, count = rows[0]
         return LoadedChunk(items=items or b"", last_user_id=last_user_id or 0, count=count)
 
-    async def season_numbers(self) -> Sequence[int]:
+    async def season_numbers(self, *, older_than_s: float = 0) -> Sequence[int]:
         """See `LedgerHistory.season_numbers`."""
-        rows = await query(self._pool, _SEASONS, {}, timeout_s=_TIMEOUT_S)
+        rows = await query(
+            self._pool, _SEASONS, {"older_than_s": older_than_s}, timeout_s=_TIMEOUT_S
+        )
         return [row[0] for row in rows]

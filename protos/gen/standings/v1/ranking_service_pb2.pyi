@@ -97,7 +97,9 @@ class SubmitScoreResponse(google.protobuf.message.Message):
     indexed: builtins.bool
     """Whether the index shows it already; if not, it will within seconds."""
     consistency_token: builtins.str
-    """Give it to a read, and the read shows this submission."""
+    """Give it to a read, and the read shows this submission. In batches and streams the answer
+    around it carries one for all.
+    """
     submission_id: builtins.str
     """The submission's id, also where the server made it."""
     @property
@@ -239,8 +241,11 @@ class StreamSubmitScoresResponse(google.protobuf.message.Message):
 
     SEQUENCE_FIELD_NUMBER: builtins.int
     RESULTS_FIELD_NUMBER: builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """The number of the message that is acknowledged."""
+    consistency_token: builtins.str
+    """Give it to a read, and the read shows all submissions of that message."""
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___BatchSubmitResult]:
         """One result for each submission of that message, in the same order."""
@@ -250,8 +255,9 @@ class StreamSubmitScoresResponse(google.protobuf.message.Message):
         *,
         sequence: builtins.int = ...,
         results: collections.abc.Iterable[Global___BatchSubmitResult] | None = ...,
+        consistency_token: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["results", b"results", "sequence", b"sequence"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["consistency_token", b"consistency_token", "results", b"results", "sequence", b"sequence"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___StreamSubmitScoresResponse: typing_extensions.TypeAlias = StreamSubmitScoresResponse

@@ -1,0 +1,43 @@
+"""What can be set about the listeners of a worker."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_Address = Annotated[str, Field(pattern=r"^.+:\d{1,5}$")]
+
+
+class ServerSettings(BaseModel):
+    """Settings of one worker's two listeners."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: _Address = "127.0.0.1:50051"
+    """Where games connect, host:port; port 0 takes a free one."""
+    admin_address: _Address = "127.0.0.1:50052"
+    """Where operators connect."""
+    reflection: bool = False
+    """Whether tools may ask which services there are."""
+    reuse_port: bool = False
+    """Whether several workers listen on the same port. Off, a taken port stops the start."""
+    in_flight_max: int = Field(default=1000, ge=1, le=100_000)
+    """Calls in progress on one listener, a stream counted once; more get RESOURCE_EXHAUSTED."""
+    deadline_max_s: float = Field(default=30.0, gt=0, le=600)
+    """What a unary call gets at most, whatever deadline it came with."""
+    slow_call_s: float = Field(default=1.0, gt=0, le=600)
+    """A unary call that takes longer is logged as a warning."""
+    request_bytes_max: int = Field(default=4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
+    """The largest message. 1,000 submissions with 1 KiB of metadata each, as JSON, are more than
+    1 MiB and, on the wire, up to several: 4 MiB hold them with text or numbers of usual length."""
+    streams_per_connection_max: int = Field(default=256, ge=1, le=10_000)
+    """Calls that one connection may have open; its further calls wait on the caller's side."""
+    connection_age_max_s: float = Field(default=300.0, ge=1, le=86_400)
+    """When a connection is asked to reconnect, so that load spreads over new workers."""
+    connection_age_grace_s: float = Field(default=30.0, ge=0, le=3600)
+    """How long calls of such a connection may still run."""
+    drain_settle_s: float = Field(default=2.0, ge=0, le=60)
+    """From NOT_SERVING to the end of streams: balancers need time to look elsewhere."""
+    drain_grace_s: float = Field(default=5.0, ge=0, le=300)
+    """How long calls may still run before they are cancelled."""

