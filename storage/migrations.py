@@ -12,6 +12,8 @@ from typing import Final
 import psycopg
 
 from storage.pool import Connection, translated
+from storage.retention import days_kept, make_partitions
+from storage.settings import PostgresSettings
 
 _LOCK: Final = 0x5374616E64696E67
 """The advisory lock of migrations ('Standing'): two deploys at once wait for each other."""
@@ -89,6 +91,8 @@ async def _apply_missing(connection: Connection) -> Sequence[str]:
             )
         names.append(migration.name)
     await _ensure_signing_key(connection)
+    # The first submissions must not have to wait for the job.
+    await make_partitions(connection, days_kept(PostgresSettings()))
     return names
 
 

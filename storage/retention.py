@@ -43,18 +43,13 @@ class PostgresRetention:
 
     def __init__(self, settings: PostgresSettings, pool: Pool) -> None:
         self._pool = pool
-        self._days_kept = settings.submission_window.days + 1
+        self._days_kept = days_kept(settings)
 
     async def make_partitions(self) -> None:
         """See `Retention.make_partitions`."""
         with translated():
             async with self._pool.connection() as connection:
-                today = await _today(connection)
-                existing = await _existing(connection)
-                for offset in range(-self._days_kept, _DAYS_AHEAD + 1):
-                    day = today + timedelta(days=offset)
-                    if _name(day) not in existing:
-                        await _make(connection, day)
+                await make_partitions(connection, self._days_kept)
 
     async def drop_partitions(self) -> None:
         """See `Retention.drop_partitions`."""
@@ -93,6 +88,21 @@ class PostgresRetention:
             {"season_no": season_number},
             timeout_s=_TIMEOUT_S,
         )
+
+
+def days_kept(settings: PostgresSettings) -> int:
+    """How many past days of submissions are kept: the window, and the day it began in."""
+    return settings.submission_window.days + 1
+
+
+async def make_partitions(connection: Connection, days_past: int) -> None:
+    """Makes the missing partitions from `days_past` days ago to three days ahead."""
+    today = await _today(connection)
+    existing = await _existing(connection)
+    for offset in range(-days_past, _DAYS_AHEAD + 1):
+        day = today + timedelta(days=offset)
+        if _name(day) not in existing:
+            await _make(connection, day)
 
 
 async def _make(connection: Connection, day: date) -> None:

@@ -1,0 +1,89 @@
+"""A ledger on a database of its own."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from core.errors import StandingsError
+from core.ports import Flush, FlushResult, Placed
+from core.types import Board, BoardSpec, Recorded, Submission
+from storage.boards import PostgresBoards
+from storage.history import PostgresHistory
+from storage.ledger import PostgresLedger
+from storage.pool import Pool, open_pool
+from storage.retention import PostgresRetention
+from storage.settings import PostgresSettings
+
+
+@dataclass
+class Store:
+    """The adapters of one database, and what tests ask of them again and again."""
+
+    dsn: str
+    pool: Pool
+    ledger: PostgresLedger
+    boards: PostgresBoards
+    history: PostgresHistory
+    retention: PostgresRetention
+
+    async def create(self, spec: BoardSpec) -> Board:
+        """A stored board."""
+        return await self.boards.create(spec)
+
+    async def flush(self, board: Board, *submissions: Submission) -> FlushResult:
+        """Records submissions in one flush, in order."""
+        placed = [Placed(item, board, place) for place, item in enumerate(submissions)]
+        return await self.ledger.record(Flush(await self.ledger.next_arrival(), placed))
+
+    async def record(
+        self, board: Board, *submissions: Submission
+    ) -> Sequence[Recorded | StandingsError]:
+        """As flush, for the results alone."""
+        results = (await self.flush(board, *submissions)).results
+        return [results[place] for place in range(len(submissions))]
+
+    async def record_one(self, board: Board, submission: Submission) -> Recorded:
+        """As record, for one that is taken."""
+        (result,) = await self.record(board, submission)
+        assert isinstance(result, Recorded), result
+        return result
+
+    async def execute(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
+        """The rows of a statement of the test's own."""
+        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def postgres_settings(database: str) -> PostgresSettings:
+    """Settings with time enough for a busy machine."""
+    return PostgresSettings(
+        dsn=SecretStr(database),
+        write_timeout_ms=10_000,
+        read_timeout_ms=10_000,
+        lock_timeout_ms=10_000,
+    )
+
+
+@pytest.fixture
+async def store(database: str, postgres_settings: PostgresSettings) -> AsyncIterator[Store]:
+    """Every adapter on a fresh database."""
+    async with AsyncExitStack() as stack:
+        settings = postgres_settings
+        write = await stack.enter_async_context(open_pool(settings, database, writes=True))
+        read = await stack.enter_async_context(open_pool(settings, database, writes=False))
+        await write.wait(10)
+        await read.wait(10)
+        yield Store(
+            dsn=database,
+            pool=write,
+            ledger=PostgresLedger(settings, write=write, read=read),
+            boards=PostgresBoards(settings, write=write, read=read),
+            history=PostgresHistory(write),
+            retention=PostgresRetention(settings, write),
+        )

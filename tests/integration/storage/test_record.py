@@ -1,0 +1,260 @@
+"""The ledger statement: operators, outcomes, idempotence, and rows that spoil a batch."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from core.errors import (
+    BoardChanged,
+    InvalidInput,
+    SubmissionIdInFuture,
+    SubmissionIdReused,
+    SubmissionIdTooOld,
+)
+from core.ordering import Ordering, decode_item
+from core.ports import Flush, Placed
+from core.types import (
+    INT64_MAX,
+    INT64_MIN,
+    Operator,
+    Outcome,
+    Recorded,
+    SortOrder,
+)
+from tests.fakes.making import board_spec, submission, submission_id
+from tests.fakes.oracle import Oracle
+from tests.integration.storage.conftest import Store
+
+pytestmark = pytest.mark.both_postgres
+
+_EDGES = [INT64_MIN, INT64_MIN + 1, -3, -1, 0, 1, 2, 7, INT64_MAX - 1, INT64_MAX]
+_orders = st.sampled_from(SortOrder)
+_numbers = st.sampled_from(_EDGES) | st.integers(-4, 4)
+
+
+@st.composite
+def _steps(draw: st.DrawFn) -> list[list[tuple[int, int, int, Operator | None]]]:
+    step = st.tuples(st.integers(1, 4), _numbers, _numbers, st.none() | st.sampled_from(Operator))
+    return draw(st.lists(st.lists(step, min_size=1, max_size=12), min_size=1, max_size=5))
+
+
+@given(
+    orders=st.tuples(_orders, _orders),
+    operator=st.sampled_from(Operator),
+    bounds=st.sampled_from([(None, None), (-2, 3), (None, 5), (-3, None)]),
+    flushes=_steps(),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_any_flushes_give_what_one_dictionary_gives(
+    store: Store,
+    orders: tuple[SortOrder, SortOrder],
+    operator: Operator,
+    bounds: tuple[int | None, int | None],
+    flushes: list[list[tuple[int, int, int, Operator | None]]],
+) -> None:
+    """Outcomes, entries, previous entries and order are the oracle's, whatever is submitted."""
+    spec = board_spec(
+        f"b{submission_id()}",
+        sort_order=orders[0],
+        subscore_sort_order=orders[1],
+        operator=operator,
+        min_score=bounds[0],
+        max_score=bounds[1],
+    )
+    board = await store.create(spec)
+    oracle = Oracle(spec)
+    index: dict[int, bytes] = {}
+    for steps in flushes:
+        submissions = [
+            submission(u, s, t, operator=op, board_id=spec.board_id) for u, s, t, op in steps
+        ]
+        result = await store.flush(board, *submissions)
+        for changes in result.changes.values():
+            for change in changes:
+                item = decode_item(change.item)
+                index[item.user_id] = item.key
+        for place, (user_id, score, subscore, step_operator) in enumerate(steps):
+            expected = oracle.submit(user_id, score, subscore, step_operator)
+            actual = result.results[place]
+            assert isinstance(actual, Recorded)
+
+            assert actual.outcome == expected.outcome
+            for standing, entry in (
+                (actual.entry, expected.entry),
+                (actual.previous, expected.previous),
+            ):
+                assert (standing is None) == (entry is None)
+                if standing is not None and entry is not None:
+                    assert (standing.score, standing.subscore) == (entry.score, entry.subscore)
+            if actual.entry is not None and expected.entry is not None:
+                assert actual.entry.submission_count == expected.entry.submission_count
+
+    ordering = Ordering.of(spec)
+    by_key = [ordering.standing(key, bytes(6)) for key in sorted(index.values())]
+    assert [(s.user_id, s.score, s.subscore) for s in by_key] == [
+        (entry.user_id, entry.score, entry.subscore) for entry in oracle.board()
+    ]
+
+
+async def test_a_known_submission_gets_its_first_outcome(store: Store) -> None:
+    """A retry changes nothing and is told what happened the first time, also much later."""
+    board = await store.create(board_spec(operator=Operator.INCREMENT))
+    first = submission(7, 5)
+    recorded = await store.record_one(board, first)
+    await store.record_one(board, submission(7, 10))
+
+    again = await store.record_one(board, first)
+
+    assert (again.outcome, again.first_outcome) == (Outcome.DUPLICATE, Outcome.APPLIED)
+    assert again.entry is not None
+    assert (again.entry.score, again.previous, again.xid) == (5, None, recorded.xid)
+    assert (await store.ledger.standings(board.season.number, [7]))[7].score == 15
+
+
+async def test_a_rejected_submission_stays_rejected(store: Store) -> None:
+    """The first outcome of a rejected submission is told to its retry, and no entry appears."""
+    board = await store.create(board_spec(max_score=10))
+    rejected = submission(1, 11)
+    await store.record_one(board, rejected)
+
+    again = await store.record_one(board, rejected)
+
+    assert (again.outcome, again.first_outcome) == (Outcome.DUPLICATE, Outcome.REJECTED)
+    assert again.entry is None
+    assert await store.ledger.standings(board.season.number, [1]) == {}
+
+
+async def test_an_id_with_other_content_is_refused(store: Store) -> None:
+    """The same id with another score is an error and leaves the entry alone."""
+    board = await store.create(board_spec())
+    first = submission(1, 5)
+    await store.record_one(board, first)
+
+    (result,) = await store.record(board, submission(1, 6, id=first.submission_id))
+
+    assert isinstance(result, SubmissionIdReused)
+    assert (await store.ledger.standings(board.season.number, [1]))[1].score == 5
+
+
+async def test_ids_outside_the_window_are_refused_by_the_databases_clock(store: Store) -> None:
+    """Too old and too far ahead are told apart, and neighbours in the batch are taken."""
+    board = await store.create(board_spec())
+    now_ms = time.time_ns() // 1_000_000
+    day_ms = 86_400_000
+
+    old, fine, ahead = await store.record(
+        board,
+        submission(1, 1, id=submission_id(at_ms=now_ms - 7 * day_ms - 60_000)),
+        submission(2, 1, id=submission_id(at_ms=now_ms - 7 * day_ms + 60_000)),
+        submission(3, 1, id=submission_id(at_ms=now_ms + day_ms + 60_000)),
+    )
+
+    assert isinstance(old, SubmissionIdTooOld)
+    assert abs(old.server_time_ms - now_ms) < 60_000
+    assert isinstance(fine, Recorded)
+    assert isinstance(ahead, SubmissionIdInFuture)
+
+
+async def test_order_of_arrival_decides_between_equals_inside_one_flush(store: Store) -> None:
+    """Equal results stand in the order of the flush, not of user ids or of waves."""
+    board = await store.create(board_spec(operator=Operator.INCREMENT))
+    users = [9, 3, 9, 8, 3, 1]
+
+    result = await store.flush(board, *(submission(user, 1) for user in users))
+
+    latest = {}
+    for changes in result.changes.values():
+        for change in changes:
+            item = decode_item(change.item)
+            if item.revision >= latest.get(item.user_id, (0, b""))[0]:
+                latest[item.user_id] = (item.revision, item.key)
+    keys = sorted(key for _, key in latest.values())
+    assert [int.from_bytes(key[24:], "big") for key in keys] == [9, 3, 8, 1]
+
+
+async def test_a_flush_with_a_repeated_user_is_one_transaction(store: Store) -> None:
+    """Waves share a transaction, and its outbox row names every user once."""
+    board = await store.create(board_spec(operator=Operator.INCREMENT))
+
+    result = await store.flush(board, *(submission(user, 1) for user in (1, 2, 1, 1)))
+
+    assert len(result.changes) == 1
+    (row,) = await store.execute("select shards, user_id from outbox")
+    assert row[0] == 0b110
+    assert sorted(row[1]) == [1, 2]  # type: ignore[call-overload]
+
+
+async def test_a_row_the_database_cannot_store_fails_alone(store: Store) -> None:
+    """A poisoned row does not take 40 innocent ones with it (P11)."""
+    board = await store.create(board_spec())
+    poisoned = submission(21, 1, metadata=json.dumps({"text": "\x00"}))
+    good = [submission(user, user) for user in range(1, 41) if user != 21]
+
+    results = await store.record(board, *good[:20], poisoned, *good[20:])
+
+    assert Counter(type(result) for result in results) == {Recorded: 39, InvalidInput: 1}
+    assert isinstance(results[20], InvalidInput)
+    stored = await store.ledger.standings(board.season.number, range(1, 41))
+    assert stored.keys() == set(range(1, 41)) - {21}
+
+
+async def test_twins_sent_at_once_count_once(store: Store) -> None:
+    """The same submissions on many connections at once: each counts exactly once (P2)."""
+    board = await store.create(board_spec(operator=Operator.INCREMENT))
+    batch = [submission(user, 1) for user in range(1, 60)]
+
+    async def send(shift: int) -> list[Outcome]:
+        rotated = batch[shift:] + batch[:shift]
+        return [r.outcome for r in await store.record(board, *rotated) if isinstance(r, Recorded)]
+
+    rounds = await asyncio.gather(*(send(shift) for shift in range(0, 50, 7)))
+
+    outcomes = Counter(outcome for outcomes in rounds for outcome in outcomes)
+    assert outcomes == {Outcome.APPLIED: 59, Outcome.DUPLICATE: 59 * 7}
+    (totals,) = await store.execute("select count(*), sum(score), max(score) from entries")
+    assert totals == (59, 59, 1)
+
+
+async def test_a_changed_board_is_told_apart_from_a_missing_one(store: Store) -> None:
+    """A submission that was checked against an old definition is not recorded under a new one."""
+    board = await store.create(board_spec())
+    await store.boards.update("board", {"max_score": 3}, etag="")
+
+    (result,) = await store.record(board, submission(1, 5))
+
+    assert isinstance(result, BoardChanged)
+
+
+async def test_metadata_stays_with_the_change_it_came_with(store: Store) -> None:
+    """An unchanged result keeps the metadata of the submission that reached it."""
+    board = await store.create(board_spec())
+    await store.record_one(board, submission(1, 5, metadata='{"car":"red"}'))
+    await store.record_one(board, submission(1, 4, metadata='{"car":"blue"}'))
+
+    entry = (await store.ledger.standings(board.season.number, [1]))[1]
+
+    assert json.loads(entry.metadata or "") == {"car": "red"}
+    assert entry.submission_count == 2
+
+
+async def test_a_killed_connection_is_replaced_within_the_call(store: Store) -> None:
+    """A restart of the server under idle connections costs no caller an error."""
+    board = await store.create(board_spec())
+    await store.record_one(board, submission(1, 1))
+    async with await psycopg.AsyncConnection.connect(store.dsn, autocommit=True) as killer:
+        await killer.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where application_name = 'standings-write'"
+        )
+
+    result = await store.ledger.record(Flush(1 << 40, [Placed(submission(2, 2), board, 0)]))
+
+    assert isinstance(result.results[0], Recorded)
