@@ -93,12 +93,15 @@ class TokenSigner:
 
     def _seal(self, kind: bytes, body: bytes) -> str:
         mac = _mac(self._secrets[0], kind, body)
-        return base64.urlsafe_b64encode(mac + body).rstrip(b"=").decode()
+        return _text(mac + body)
 
     def _open(self, kind: bytes, token: str) -> bytes | None:
         try:
             data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
+            return None
+        if _text(data) != token:
+            # Base64 has spare bits at the end: one token, one text.
             return None
         mac, body = data[:_MAC_BYTES], data[_MAC_BYTES:]
         matches = [hmac.compare_digest(mac, _mac(secret, kind, body)) for secret in self._secrets]
@@ -113,6 +116,10 @@ def merge_writes(all_writes: Iterable[tuple[int, int, int]]) -> Writes:
         seasons.add(season_number)
         masks[xid] = masks.get(xid, 0) | 1 << shard
     return Writes(seasons.pop() if len(seasons) == 1 else 0, tuple(masks.items()))
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _mac(secret: bytes, kind: bytes, body: bytes) -> bytes:

@@ -1,0 +1,355 @@
+"""The batcher: what goes together, what waits, and in which order things arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from core import batching
+from core.batching import Settled, SubmissionBatcher
+from core.board_directory import BoardDirectory
+from core.clock import SystemClock
+from core.errors import (
+    BoardChanged,
+    BoardNotFound,
+    LedgerUnavailable,
+    QueueFull,
+    StandingsError,
+)
+from core.ports import Flush, FlushResult, Placed
+from core.types import Board, IndexChange, Outcome, Recorded, Season, Submission
+from tests.fakes.making import board_spec, submission
+
+BOARD = Board(1, board_spec(), Season(1, "s1"), 1, 0, 0)
+
+
+def recorded(placed: Placed) -> Recorded:
+    """What a ledger answers."""
+    return Recorded(
+        submission_id=placed.submission.submission_id,
+        outcome=Outcome.APPLIED,
+        first_outcome=Outcome.APPLIED,
+        entry=None,
+        previous=None,
+        season=placed.board.season,
+        xid=1,
+        touches_index=True,
+    )
+
+
+@dataclass
+class ScriptedLedger:
+    """Holds every flush until it is let go, and remembers what came in."""
+
+    flushes: list[Flush] = field(default_factory=list)
+    gates: list[asyncio.Event] = field(default_factory=list)
+    errors: dict[str, StandingsError | Exception] = field(default_factory=dict)
+    held: bool = True
+    arrivals: int = 0
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def next_arrival(self) -> int:
+        """Counts flushes."""
+        self.arrivals += 1
+        return self.arrivals * 1024
+
+    async def record(self, flush: Flush) -> FlushResult:
+        """Takes a flush; answers when its gate opens."""
+        gate = asyncio.Event()
+        self.flushes.append(flush)
+        self.gates.append(gate)
+        self._arrived.set()
+        if self.held:
+            await gate.wait()
+        result = FlushResult()
+        for placed in flush.placed:
+            error = self.errors.get(placed.submission.submission_id)
+            if isinstance(error, StandingsError):
+                result.results[placed.place] = error
+            elif error is not None:
+                raise error
+            else:
+                result.results[placed.place] = recorded(placed)
+                change = IndexChange(1, placed.submission.user_id % 16, b"")
+                result.changes.setdefault(1, []).append(change)
+        return result
+
+    async def until(self, count: int) -> None:
+        """Waits for a number of flushes."""
+        async with asyncio.timeout(5):
+            while len(self.flushes) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    def users(self, number: int) -> list[int]:
+        """The users of a flush, in its order."""
+        return [placed.submission.user_id for placed in self.flushes[number].placed]
+
+
+@dataclass
+class ScriptedIndex:
+    """Takes everything but the shards it is told to miss."""
+
+    missed: frozenset[tuple[int, int]] = frozenset()
+
+    async def apply(self, xid: int, changes: Sequence[IndexChange]) -> frozenset[tuple[int, int]]:
+        """Says what it missed."""
+        return self.missed
+
+
+@dataclass
+class ScriptedBoards:
+    """Knows one board, or none."""
+
+    board: Board | None = None
+
+    async def get(self, board_id: str) -> Board:
+        """The board."""
+        if self.board is None:
+            raise BoardNotFound
+        return self.board
+
+
+@dataclass
+class Bench:
+    """A batcher between scripted neighbours."""
+
+    ledger: ScriptedLedger
+    index: ScriptedIndex
+    boards: ScriptedBoards
+    batcher: SubmissionBatcher
+
+    def send(
+        self, *submissions: Submission, source: object = None
+    ) -> asyncio.Future[list[Settled | StandingsError]]:
+        """Takes submissions in."""
+        items = [(item, BOARD) for item in submissions]
+        return self.batcher.enqueue(items, source=source or object())
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A fresh batcher."""
+    ledger, index, boards = ScriptedLedger(), ScriptedIndex(), ScriptedBoards()
+    directory = BoardDirectory(boards, SystemClock())  # type: ignore[arg-type]
+    batcher = SubmissionBatcher(ledger=ledger, index=index, boards=directory)  # type: ignore[arg-type]
+    return Bench(ledger, index, boards, batcher)
+
+
+async def test_concurrent_calls_share_a_flush(bench: Bench) -> None:
+    """What comes in during one turn of the loop goes out together, in order."""
+    for user in (3, 1, 2):
+        bench.send(submission(user, 1))
+
+    await bench.ledger.until(1)
+
+    assert bench.ledger.users(0) == [3, 1, 2]
+    assert [placed.place for placed in bench.ledger.flushes[0].placed] == [0, 1, 2]
+
+
+async def test_two_flushes_are_on_their_way_and_the_rest_gathers(bench: Bench) -> None:
+    """A third flush is sealed only when one of two is back, with all that came meanwhile."""
+    for user in range(1, 3):
+        bench.send(submission(user, 1))
+        await bench.ledger.until(user)
+    for user in range(10, 15):
+        bench.send(submission(user, 1))
+        await asyncio.sleep(0)
+    assert len(bench.ledger.flushes) == 2
+
+    bench.ledger.gates[0].set()
+    await bench.ledger.until(3)
+
+    assert bench.ledger.users(2) == [10, 11, 12, 13, 14]
+
+
+async def test_arrivals_follow_the_order_of_sealing(bench: Bench) -> None:
+    """A later flush has the larger arrival, although both are under way."""
+    for user in (1, 2):
+        bench.send(submission(user, 1))
+        await bench.ledger.until(user)
+
+    assert bench.ledger.flushes[0].arrival < bench.ledger.flushes[1].arrival
+
+
+async def test_a_user_on_the_way_is_not_sent_again(bench: Bench) -> None:
+    """A second submission of a user waits for the first; somebody else's does not."""
+    bench.send(submission(1, 1))
+    await bench.ledger.until(1)
+    bench.send(submission(1, 2))
+    bench.send(submission(2, 2))
+    await bench.ledger.until(2)
+    assert bench.ledger.users(1) == [2]
+
+    bench.ledger.gates[0].set()
+    await bench.ledger.until(3)
+
+    assert bench.ledger.users(2) == [1]
+
+
+async def test_what_waits_holds_back_the_rest_of_its_source(bench: Bench) -> None:
+    """A stream arrives in its own order, even past a user that is on the way."""
+    stream = object()
+    bench.send(submission(1, 1))
+    await bench.ledger.until(1)
+    bench.send(submission(1, 2), submission(7, 2), source=stream)
+    bench.send(submission(8, 2), source=stream)
+    bench.send(submission(9, 2))
+    await bench.ledger.until(2)
+    assert bench.ledger.users(1) == [9]
+
+    bench.ledger.gates[0].set()
+    await bench.ledger.until(3)
+
+    assert bench.ledger.users(2) == [1, 7, 8]
+
+
+async def test_an_id_stands_in_a_flush_once(bench: Bench) -> None:
+    """The second copy waits until the ledger knows the first."""
+    first = submission(1, 1)
+    bench.send(first)
+    bench.send(first)
+    await bench.ledger.until(1)
+    assert bench.ledger.users(0) == [1]
+
+    bench.ledger.gates[0].set()
+    await bench.ledger.until(2)
+
+    assert bench.ledger.users(1) == [1]
+
+
+async def test_a_user_stands_in_a_flush_eight_times_at_most(bench: Bench) -> None:
+    """Each repetition is one statement more; the ninth goes with the next flush."""
+    bench.send(*(submission(1, score) for score in range(11)))
+    await bench.ledger.until(1)
+    assert len(bench.ledger.flushes[0].placed) == 8
+
+    bench.ledger.gates[0].set()
+    await bench.ledger.until(2)
+
+    scores = [placed.submission.score for placed in bench.ledger.flushes[1].placed]
+    assert scores == [8, 9, 10]
+
+
+async def test_a_large_call_is_cut_into_flushes(bench: Bench) -> None:
+    """A thousand submissions are answered together, and recorded in full flushes in order."""
+    bench.ledger.held = False
+
+    results = await bench.send(*(submission(user, 1) for user in range(1, 1001)))
+
+    assert len(results) == 1000
+    assert [len(flush.placed) for flush in bench.ledger.flushes] == [512, 488]
+    assert bench.ledger.users(0) + bench.ledger.users(1) == list(range(1, 1001))
+
+
+async def test_results_come_in_the_order_of_the_call(bench: Bench) -> None:
+    """Each position has its own result, errors included."""
+    bench.ledger.held = False
+    items = [submission(user, 1) for user in (1, 2, 3)]
+    bench.ledger.errors[items[1].submission_id] = LedgerUnavailable()
+
+    results = await bench.send(*items)
+
+    assert isinstance(results[0], Settled)
+    assert isinstance(results[1], LedgerUnavailable)
+    assert isinstance(results[2], Settled)
+    assert results[2].recorded.submission_id == items[2].submission_id
+
+
+async def test_a_shard_that_missed_the_apply_is_told(bench: Bench) -> None:
+    """The write stands, and its answer says that the index does not show it yet."""
+    bench.ledger.held = False
+    bench.index.missed = frozenset({(1, 2)})
+
+    results = await bench.send(submission(1, 1), submission(2, 1))
+
+    assert [result.indexed for result in results if isinstance(result, Settled)] == [True, False]
+
+
+async def test_an_abandoned_call_is_recorded_all_the_same(bench: Bench) -> None:
+    """A caller who goes away does not stop the flush that carries its submission."""
+    call = bench.send(submission(1, 1))
+    other = bench.send(submission(2, 1))
+    await bench.ledger.until(1)
+    call.cancel()
+    bench.ledger.gates[0].set()
+
+    assert isinstance((await other)[0], Settled)
+    assert bench.ledger.users(0) == [1, 2]
+
+
+async def test_a_changed_board_is_looked_up_in_the_same_flush(bench: Bench) -> None:
+    """The submission goes again with the new definition, in its old place and arrival."""
+    changed = submission(2, 1)
+    bench.ledger.errors[changed.submission_id] = BoardChanged()
+    bench.boards.board = Board(1, board_spec(max_score=9), Season(1, "s1"), 2, 0, 0)
+    call = bench.send(submission(1, 1), changed)
+    await bench.ledger.until(1)
+    bench.ledger.gates[0].set()
+    await bench.ledger.until(2)
+    del bench.ledger.errors[changed.submission_id]
+    bench.ledger.gates[1].set()
+
+    results = await call
+
+    assert all(isinstance(result, Settled) for result in results)
+    again = bench.ledger.flushes[1]
+    assert again.arrival == bench.ledger.flushes[0].arrival
+    assert [(placed.place, placed.board.version) for placed in again.placed] == [(1, 2)]
+
+
+async def test_a_board_that_is_gone_is_said_to_be(bench: Bench) -> None:
+    """Looking up a changed board may find that there is none."""
+    bench.ledger.held = False
+    item = submission(1, 1)
+    bench.ledger.errors[item.submission_id] = BoardChanged()
+
+    (result,) = await bench.send(item)
+
+    assert isinstance(result, BoardNotFound)
+
+
+async def test_too_much_waiting_is_refused_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that does not fit is not taken in part, and there is room again once some settle."""
+    monkeypatch.setattr(batching, "_UNSETTLED_MAX", 10)
+    first = bench.send(*(submission(user, 1) for user in range(1, 9)))
+    with pytest.raises(QueueFull):
+        bench.send(*(submission(user, 1) for user in range(20, 23)))
+    await bench.ledger.until(1)
+    bench.ledger.gates[0].set()
+    await first
+
+    bench.send(*(submission(user, 1) for user in range(20, 23)))
+    await bench.ledger.until(2)
+    assert bench.ledger.users(1) == [20, 21, 22]
+
+
+async def test_a_bug_in_the_ledger_fails_the_calls_and_frees_the_users(bench: Bench) -> None:
+    """Nobody waits for ever behind a broken flush."""
+    item = submission(1, 1)
+    bench.ledger.errors[item.submission_id] = RuntimeError("a bug")
+    bench.ledger.held = False
+
+    with pytest.raises(RuntimeError):
+        await bench.send(item)
+
+    assert isinstance((await bench.send(submission(1, 2)))[0], Settled)
+
+
+async def test_draining_waits_for_everything(bench: Bench) -> None:
+    """Drain returns only when each taken submission is settled."""
+    calls = [bench.send(submission(user, 1)) for user in range(1, 6)]
+    await bench.ledger.until(1)
+    drained = asyncio.ensure_future(bench.batcher.drain())
+    await asyncio.sleep(0)
+    assert not drained.done()
+
+    bench.ledger.gates[0].set()
+    await drained
+
+    assert all(call.done() for call in calls)

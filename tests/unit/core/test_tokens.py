@@ -1,0 +1,87 @@
+"""Tokens: what we signed comes back, and nothing else does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import ConsistencyTokenInvalid, PageTokenInvalid
+from core.tokens import TokenSigner, Writes, merge_writes
+
+SIGNER = TokenSigner([b"a secret of the tests"])
+_transactions = st.lists(st.tuples(st.integers(1, 2**53), st.integers(1, 0xFFFF)), max_size=5)
+
+
+@given(st.integers(0, 2**31), _transactions)
+def test_a_consistency_token_says_what_it_was_made_of(
+    season: int, transactions: list[tuple[int, int]]
+) -> None:
+    """Season, transactions and shards come back."""
+    writes = Writes(season, tuple(transactions))
+
+    assert SIGNER.writes(SIGNER.consistency(writes)) == writes
+
+
+def test_writes_are_told_by_shard() -> None:
+    """A read of a shard looks for the transactions that touched it, and for no other."""
+    writes = merge_writes([(3, 100, 1), (3, 100, 2), (3, 200, 2)])
+
+    assert writes.season_number == 3
+    assert writes.by_shard() == {1: (100,), 2: (100, 200)}
+
+
+def test_writes_of_several_seasons_name_none() -> None:
+    """A batch over two boards is good for reads of both."""
+    assert merge_writes([(3, 100, 1), (4, 100, 2)]).season_number == 0
+
+
+def test_a_page_token_is_bound_to_its_season() -> None:
+    """The token of another board is refused."""
+    token = SIGNER.entries_page(season_number=7, after=bytes(range(32)))
+
+    assert SIGNER.entries_after(token, season_number=7) == bytes(range(32))
+    with pytest.raises(PageTokenInvalid):
+        SIGNER.entries_after(token, season_number=8)
+
+
+@given(st.integers(0, 10**9), st.integers(1, 255))
+def test_a_changed_token_is_refused(position: int, change: int) -> None:
+    """Whichever byte is changed."""
+    token = SIGNER.entries_page(season_number=7, after=bytes(32))
+    place = position % len(token)
+    other = token[:place] + chr((ord(token[place]) + change) % 128) + token[place + 1 :]
+    if other == token:
+        return
+
+    with pytest.raises(PageTokenInvalid):
+        SIGNER.entries_after(other, season_number=7)
+
+
+@given(st.text(max_size=80))
+def test_no_text_passes_for_a_token(text: str) -> None:
+    """Nothing that we did not sign, of any kind."""
+    with pytest.raises(PageTokenInvalid):
+        SIGNER.entries_after(text, season_number=7)
+    with pytest.raises(PageTokenInvalid):
+        SIGNER.boards_after(text)
+    with pytest.raises(ConsistencyTokenInvalid):
+        SIGNER.writes(text)
+
+
+def test_a_token_of_one_kind_is_none_of_another() -> None:
+    """A page token does not pass for a consistency token."""
+    token = SIGNER.entries_page(season_number=7, after=bytes(32))
+
+    with pytest.raises(ConsistencyTokenInvalid):
+        SIGNER.writes(token)
+    with pytest.raises(PageTokenInvalid):
+        SIGNER.boards_after(token)
+
+
+def test_secrets_can_be_rotated() -> None:
+    """The one before still opens tokens, and no longer signs them."""
+    old, new = TokenSigner([b"old"]), TokenSigner([b"new", b"old"])
+    token = old.boards_page(after="arena")
+
+    assert new.boards_after(token) == "arena"
+    with pytest.raises(PageTokenInvalid):
+        old.boards_after(new.boards_page(after="arena"))
