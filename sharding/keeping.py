@@ -1,0 +1,190 @@
+"""core.ports.IndexKeeping over Redis Cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from core.errors import IndexUnavailable
+from core.ports import Clock, ShardStatus
+from core.types import IndexChange
+from sharding.apply import ShardBatch, apply_batches, by_shard
+from sharding.keys import SHARDS, SLOTS, copy_keys, done_key, meta_key, season_keys
+from sharding.library import LIBRARY, Argument, Command
+from sharding.reading import Question, ShardQuestion, ask
+from sharding.replies import Reply
+from sharding.router import Router
+
+_SEASONS_MAX: Final = 250
+"""Seasons that one call looks at in each shard; more would hold up their node for long."""
+_REPLAY_ITEMS_MAX: Final = 1000
+"""Items of one call; an apply of that many holds up its node for some milliseconds."""
+
+
+@dataclass(slots=True)
+class _ShardState:
+    """What a shard said of itself, over all the seasons asked."""
+
+    reachable: bool = True
+    mark: int | None = None
+    mark_time_ms: int | None = None
+    entry_count: int = 0
+    building: bool = False
+
+
+class RedisIndexKeeping:
+    """Checkpoints and builds, one shard at a time."""
+
+    def __init__(self, router: Router, clock: Clock) -> None:
+        self._router = router
+        self._clock = clock
+
+    async def shards(self, season_numbers: Sequence[int]) -> Sequence[ShardStatus]:
+        """As core.ports.IndexKeeping.shards."""
+        states, _ = await self._states(season_numbers)
+        return [self._status(shard, state) for shard, state in states.items()]
+
+    async def unbuilt(self, season_numbers: Sequence[int]) -> Sequence[tuple[int, int]]:
+        """As core.ports.IndexKeeping.unbuilt."""
+        _, unbuilt = await self._states(season_numbers)
+        return unbuilt
+
+    async def replay(self, shard: int, xids: Sequence[int], changes: Sequence[IndexChange]) -> bool:
+        """As core.ports.IndexKeeping.replay. A season that the shard does not hold is passed over:
+        it is going to be built from rows that have these transactions in them.
+        """
+        names = b",".join(b"%d" % xid for xid in xids)
+        parts = [
+            changes[start : start + _REPLAY_ITEMS_MAX]
+            for start in range(0, len(changes), _REPLAY_ITEMS_MAX)
+        ] or [changes]
+        for number, part in enumerate(parts, start=1):
+            # The last one says that the transactions are in: by then all of it is.
+            told = names if number == len(parts) else b""
+            batch = by_shard(part).get(shard, ShardBatch())
+            if (await apply_batches(self._router, told, {shard: batch}))[shard] is None:
+                return False
+        return True
+
+    async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:
+        """As core.ports.IndexKeeping.done. Raises IndexUnavailable."""
+        keys = (meta_key(shard), done_key(shard))
+        reply = await self._call(shard, LIBRARY.read("done", keys, (since, horizon)))
+        if not isinstance(reply, list):
+            raise IndexUnavailable
+        return frozenset(int(xid) for xid in reply if isinstance(xid, bytes))
+
+    async def checkpoint(self, shard: int, *, since: int, horizon: int, count: int) -> bool:
+        """As core.ports.IndexKeeping.checkpoint. Raises IndexUnavailable."""
+        keys = (meta_key(shard), done_key(shard))
+        args = (since, horizon, count, self._clock.now_ms())
+        return await self._call(shard, LIBRARY.write("checkpoint", keys, args)) == b"OK"
+
+    async def begin(self, season_number: int, shard: int, *, token: str, horizon: int) -> bool:
+        """As core.ports.IndexKeeping.begin. Raises IndexUnavailable."""
+        keys = (meta_key(shard), done_key(shard), *copy_keys(shard, season_number))
+        args = (season_number, token.encode(), horizon)
+        return await self._call(shard, LIBRARY.write("begin", keys, args)) == b"OK"
+
+    async def load(
+        self, season_number: int, shard: int, *, token: str, chunk: int, items: bytes
+    ) -> bool:
+        """As core.ports.IndexKeeping.load. Raises IndexUnavailable."""
+        keys = (meta_key(shard), *copy_keys(shard, season_number))
+        args = (season_number, token.encode(), chunk, items)
+        return await self._call(shard, LIBRARY.write("load", keys, args)) == b"OK"
+
+    async def swap(self, season_number: int, shard: int, *, token: str, chunks: int) -> bool:
+        """As core.ports.IndexKeeping.swap. Raises IndexUnavailable."""
+        args = (season_number, token.encode(), chunks)
+        command = LIBRARY.write("swap", _all_keys(season_number, shard), args)
+        return await self._call(shard, command) == b"OK"
+
+    async def reset(self, shard: int) -> None:
+        """As core.ports.IndexKeeping.reset. Without its mark a shard answers UNBUILT for every
+        season, and the next build begins a new one.
+        """
+        await self._call(shard, (b"UNLINK", meta_key(shard), done_key(shard)))
+
+    async def drop(self, season_number: int) -> None:
+        """As core.ports.IndexKeeping.drop."""
+        commands = {
+            shard: LIBRARY.write("drop", _all_keys(season_number, shard), (season_number,))
+            for shard in SHARDS
+        }
+        replies = await self._router.call_shards(commands, self._router.deadline())
+        for reply in replies.values():
+            _require_answer(reply)
+
+    async def _call(self, shard: int, command: Command) -> Reply:
+        replies = await self._router.call_shards({shard: command}, self._router.deadline())
+        return _require_answer(replies[shard])
+
+    async def _states(
+        self, season_numbers: Sequence[int]
+    ) -> tuple[Mapping[int, _ShardState], list[tuple[int, int]]]:
+        """Every shard's state, and the (season, shard) pairs that cannot be read."""
+        states = {shard: _ShardState() for shard in SHARDS}
+        unbuilt: list[tuple[int, int]] = []
+        for seasons in _slices(season_numbers):
+            questions = {shard: _state_question(shard, seasons) for shard in SHARDS}
+            replies = await ask(self._router, Question("state", [(len(seasons),)], questions))
+            for shard, (reply,) in replies.items():
+                places = _add(states[shard], reply)
+                unbuilt += [(seasons[place], shard) for place in places]
+        return states, unbuilt
+
+    def _status(self, shard: int, state: _ShardState) -> ShardStatus:
+        owner = self._router.owner(shard)
+        return ShardStatus(
+            shard=shard,
+            slot=SLOTS[shard],
+            node_address="" if owner is None else str(owner),
+            reachable=state.reachable,
+            checkpoint=state.mark,
+            checkpoint_time_ms=state.mark_time_ms,
+            entry_count=state.entry_count,
+            building=state.building,
+        )
+
+
+def _all_keys(season_number: int, shard: int) -> tuple[bytes, ...]:
+    return (
+        meta_key(shard),
+        *season_keys(shard, season_number),
+        *copy_keys(shard, season_number),
+    )
+
+
+def _state_question(shard: int, season_numbers: Sequence[int]) -> ShardQuestion:
+    pairs: Iterator[bytes] = chain.from_iterable(season_keys(shard, n) for n in season_numbers)
+    names = (meta_key(shard), *pairs)
+    args: tuple[Argument, ...] = names
+    return ShardQuestion(names, args)
+
+
+def _slices(season_numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, max(1, len(season_numbers)), _SEASONS_MAX):
+        yield season_numbers[start : start + _SEASONS_MAX]
+
+
+def _add(state: _ShardState, reply: Reply) -> list[int]:
+    """Adds what a shard replied to its state; returns the places of the seasons it lacks."""
+    match reply:
+        case [mark, mark_time_ms, int(live), int(building), list(unbuilt)]:
+            state.mark = int(mark) if isinstance(mark, bytes) else None
+            state.mark_time_ms = int(mark_time_ms) if isinstance(mark_time_ms, bytes) else None
+            state.entry_count += live
+            state.building = bool(building)
+            return [place for place in unbuilt if isinstance(place, int)]
+    state.reachable = False
+    return []
+
+
+def _require_answer(reply: Reply) -> Reply:
+    """The reply, if it is one. Raises IndexUnavailable."""
+    if isinstance(reply, Exception):
+        raise IndexUnavailable from reply
+    return reply

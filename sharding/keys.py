@@ -1,0 +1,46 @@
+"""Where a shard lives and what its keys are called.
+
+A shard is one hash tag, so that all its keys share a slot and one function may use them together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis.crc import key_slot
+
+from core.types import SHARD_COUNT
+
+_TAGS = "s07 s1159 s2165 s3179 s4122 s5129 s6106 s7279 s8161 s9209 sa42 sb18 sc63 sd78 se11 sf58"
+
+TAGS: Final = tuple(tag.encode() for tag in _TAGS.split())
+"""One hash tag a shard, in slot order and one per 1,024 slots: any even split of the slots over 2,
+3, 4, 8 or 16 nodes gives each node its fair number of shards.
+"""
+SLOTS: Final = tuple(key_slot(tag) for tag in TAGS)
+SHARDS: Final = range(SHARD_COUNT)
+
+_META: Final = tuple(b"{%s}:m" % tag for tag in TAGS)
+_DONE: Final = tuple(b"{%s}:d" % tag for tag in TAGS)
+
+
+def meta_key(shard: int) -> bytes:
+    """The hash with the shard's mark and its builds."""
+    return _META[shard]
+
+
+def done_key(shard: int) -> bytes:
+    """The sorted set of the transactions taken since the mark."""
+    return _DONE[shard]
+
+
+def season_keys(shard: int, season_number: int) -> tuple[bytes, bytes]:
+    """The hash and the sorted set of a (season, shard) that are read."""
+    tag = TAGS[shard]
+    return b"{%s}:h:%d" % (tag, season_number), b"{%s}:z:%d" % (tag, season_number)
+
+
+def copy_keys(shard: int, season_number: int) -> tuple[bytes, bytes]:
+    """The hash and the sorted set of the copy of a (season, shard) that is being built."""
+    tag = TAGS[shard]
+    return b"{%s}:H:%d" % (tag, season_number), b"{%s}:Z:%d" % (tag, season_number)

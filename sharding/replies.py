@@ -1,0 +1,61 @@
+"""What a node answered, and what its errors ask us to do."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from hiredis import ReplyError
+
+from sharding.slot_map import Address
+
+
+class NodeLost(Exception):
+    """A node did not answer: no connection, a broken one, or no time left.
+
+    Whether the command was carried out is unknown.
+    """
+
+
+Reply = bytes | int | list["Reply"] | ReplyError | NodeLost | None
+"""As hiredis decodes RESP2; a lost node is an answer too, so that one costs the others nothing."""
+
+
+class Trouble(Enum):
+    """Why a reply is none, by what helps."""
+
+    MOVED = auto()
+    ASK = auto()
+    TRY_AGAIN = auto()
+    FUNCTION_MISSING = auto()
+    LOST = auto()
+    STALE_MAP = auto()
+    """The node is not, or not yet, the one to ask."""
+    OTHER = auto()
+
+
+_BY_CODE = {
+    "MOVED": Trouble.MOVED,
+    "ASK": Trouble.ASK,
+    "TRYAGAIN": Trouble.TRY_AGAIN,
+    "CLUSTERDOWN": Trouble.STALE_MAP,
+    "LOADING": Trouble.STALE_MAP,
+    "READONLY": Trouble.STALE_MAP,
+    "MASTERDOWN": Trouble.STALE_MAP,
+}
+
+
+def trouble_in(reply: Reply) -> Trouble | None:
+    """What is wrong with a reply; None where it is an answer."""
+    if isinstance(reply, NodeLost):
+        return Trouble.LOST
+    if not isinstance(reply, ReplyError):
+        return None
+    text = str(reply)
+    if "Function not found" in text:
+        return Trouble.FUNCTION_MISSING
+    return _BY_CODE.get(text.partition(" ")[0], Trouble.OTHER)
+
+
+def target_of(error: Reply, *, asked: Address) -> Address:
+    """Where MOVED or ASK points; an empty host means the one that was asked."""
+    return Address.parse(str(error).split()[2], default_host=asked.host)

@@ -1,0 +1,239 @@
+"""Brings commands to the nodes that own the shards, through moves, failovers and lost connections.
+
+Every command may safely be carried out twice: applies are conditional on revisions, and the steps
+of a build on a token and a counter. That is what allows the second tries here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from sharding.keys import SHARDS
+from sharding.library import Command
+from sharding.node import Node, NodeOptions
+from sharding.replies import NodeLost, Reply, Trouble, target_of, trouble_in
+from sharding.settings import RedisSettings
+from sharding.slot_map import Address, SlotMap
+
+_HOPS_MAX: Final = 3
+_PAUSES_S: Final = (0.002, 0.004, 0.008, 0.016, 0.032, 0.05, 0.05, 0.05)
+"""Between tries while the keys of a moving slot are on two nodes; then the shard counts as lost."""
+_REFRESH_GAP_S: Final = 1.0
+"""Between two refreshes of the slot map: in a failover every call asks for one."""
+
+_ASKING: Final[Command] = (b"ASKING",)
+_CLUSTER_SLOTS: Final[Command] = (b"CLUSTER", b"SLOTS")
+
+
+@dataclass(slots=True)
+class _Route:
+    """Where a command for one shard goes next, and how often it went already."""
+
+    address: Address
+    asking: bool = False
+    hops: int = 0
+    pauses: int = 0
+    installs: int = 0
+    losses: int = 0
+
+
+class Router:
+    """The nodes of a cluster and the map of the shards. Use between `open` and `aclose`."""
+
+    def __init__(self, settings: RedisSettings, *, rng: random.Random) -> None:
+        self._settings = settings
+        self._options = NodeOptions.of(settings, rng)
+        self._seeds = [Address.parse(node) for node in settings.nodes]
+        self._nodes: dict[Address, Node] = {}
+        self._map = SlotMap()
+        self._map_doubted = asyncio.Event()
+        self._map_keeper: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Learns the map, and keeps it. A cluster that is down now may come later."""
+        await self._refresh()
+        self._map_keeper = asyncio.create_task(self._keep_map())
+
+    async def aclose(self) -> None:
+        """Closes every connection; whatever waits on them is lost."""
+        if self._map_keeper is not None:
+            self._map_keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._map_keeper
+        await asyncio.gather(*(node.aclose() for node in self._nodes.values()))
+        self._nodes.clear()
+
+    def deadline(self) -> float:
+        """The latest end of an operation that starts now, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self._settings.operation_timeout_s
+
+    def owner(self, shard: int) -> Address | None:
+        """The node that owns a shard, as far as we know."""
+        return self._map.owners[shard]
+
+    def by_node(self, shards: Iterable[int]) -> dict[Address, list[int]]:
+        """Shards by the node that owns them; those without a known owner are left out."""
+        return self._map.by_node(shards)
+
+    async def call_nodes(
+        self, calls: Mapping[Address, Sequence[Command]], deadline: float
+    ) -> dict[Address, list[Reply] | NodeLost]:
+        """Sends each node its commands, all nodes at once, and returns what came in time.
+
+        Redirects are not followed: these commands are not about one shard.
+        """
+        answers = await self._exchange(calls, deadline)
+        bare = [address for address, answer in answers.items() if _lacks_functions(answer)]
+        if bare:
+            await asyncio.gather(*(self._node(address).install() for address in bare))
+            answers |= await self._exchange({address: calls[address] for address in bare}, deadline)
+        return answers
+
+    async def call_shards(
+        self, commands: Mapping[int, Command], deadline: float
+    ) -> dict[int, Reply]:
+        """Sends each shard its command, those of one node in one write, and follows each to where
+        its shard is. The keys of the command must be declared.
+        """
+        groups = self.by_node(commands)
+        calls = {node: [commands[shard] for shard in shards] for node, shards in groups.items()}
+        replies: dict[int, Reply] = dict.fromkeys(commands, NodeLost("no node is known to own it"))
+        for node, answer in (await self._exchange(calls, deadline)).items():
+            if isinstance(answer, NodeLost):
+                replies.update(dict.fromkeys(groups[node], answer))
+            else:
+                replies.update(zip(groups[node], answer, strict=True))
+        troubled = [shard for shard in commands if trouble_in(replies[shard]) is not None]
+        if troubled:
+            followed = await asyncio.gather(
+                *(self._follow(s, commands[s], replies[s], deadline) for s in troubled)
+            )
+            replies.update(zip(troubled, followed, strict=True))
+        return replies
+
+    async def _follow(self, shard: int, command: Command, reply: Reply, deadline: float) -> Reply:
+        """Sends a command on until it is answered, or until its route ends."""
+        owner = self.owner(shard)
+        if owner is None:
+            self._map_doubted.set()
+            return reply
+        route = _Route(owner)
+        loop = asyncio.get_running_loop()
+        while (trouble := trouble_in(reply)) is not None:
+            if loop.time() >= deadline or not await self._redirect(route, shard, trouble, reply):
+                break
+            commands = [_ASKING, command] if route.asking else [command]
+            answer = (await self._exchange({route.address: commands}, deadline))[route.address]
+            reply = answer if isinstance(answer, NodeLost) else answer[-1]
+        return reply
+
+    async def _redirect(self, route: _Route, shard: int, trouble: Trouble, reply: Reply) -> bool:
+        """Points a route to where its command goes next; False where that is nowhere."""
+        if trouble in (Trouble.MOVED, Trouble.ASK):
+            route.hops += 1
+            route.address = target_of(reply, asked=route.address)
+            route.asking = trouble is Trouble.ASK
+            if trouble is Trouble.MOVED:
+                self._map = self._map.moved(shard, route.address)
+                self._map_doubted.set()
+            return route.hops <= _HOPS_MAX
+        if trouble is Trouble.TRY_AGAIN:
+            if route.pauses == len(_PAUSES_S):
+                return False
+            await asyncio.sleep(_PAUSES_S[route.pauses])
+            route.pauses += 1
+            self._restart(route, shard)
+            return True
+        if trouble is Trouble.FUNCTION_MISSING:
+            route.installs += 1
+            await self._node(route.address).install()
+            return route.installs == 1
+        self._map_doubted.set()
+        if trouble is Trouble.LOST:
+            route.losses += 1
+            self._restart(route, shard)
+            return route.losses == 1
+        return False
+
+    def _restart(self, route: _Route, shard: int) -> None:
+        """Back to the owner, where the search began: it may be another one by now."""
+        route.address = self.owner(shard) or route.address
+        route.asking = False
+
+    async def _exchange(
+        self, calls: Mapping[Address, Sequence[Command]], deadline: float
+    ) -> dict[Address, list[Reply] | NodeLost]:
+        """One round trip to some nodes; those that do not answer in time are lost."""
+        futures = {node: self._node(node).send(commands) for node, commands in calls.items()}
+        answers: dict[Address, list[Reply] | NodeLost] = {}
+        if not futures:
+            return answers
+        left_s = deadline - asyncio.get_running_loop().time()
+        try:
+            answered, _ = await asyncio.wait(futures.values(), timeout=max(0.0, left_s))
+        finally:
+            # Given up; their answers are dropped when they come.
+            for future in futures.values():
+                future.cancel()
+        for node, future in futures.items():
+            in_time = future in answered and not future.cancelled()
+            answer = future.result() if in_time else NodeLost("no answer in time")
+            if isinstance(answer, NodeLost):
+                self._map_doubted.set()
+            answers[node] = answer
+        return answers
+
+    def _node(self, address: Address) -> Node:
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = Node(address, self._options)
+        return node
+
+    async def _keep_map(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.map_refresh_s):
+                    await self._map_doubted.wait()
+            await self._refresh()
+            # After it, so that a dead node met on the way does not ask for the next one.
+            self._map_doubted.clear()
+            await asyncio.sleep(_REFRESH_GAP_S)
+
+    async def _refresh(self) -> None:
+        """Asks one node after the other for the map, until one knows it.
+
+        In random order, because a node that is cut off from the others still tells its old map.
+        """
+        known = sorted(self._map.nodes)
+        self._options.rng.shuffle(known)
+        for address in (*known, *self._seeds):
+            deadline = self.deadline()
+            answer = (await self._exchange({address: [_CLUSTER_SLOTS]}, deadline))[address]
+            if isinstance(answer, NodeLost):
+                continue
+            with suppress(ValueError):
+                fresh = SlotMap.parse(answer[0], asked=address)
+                if any(fresh.owners[shard] is not None for shard in SHARDS):
+                    self._map = fresh
+                    await self._forget_strangers()
+                    return
+
+    async def _forget_strangers(self) -> None:
+        strangers = [
+            address
+            for address, node in self._nodes.items()
+            if address not in self._map.nodes and node.idle
+        ]
+        for address in strangers:
+            await self._nodes.pop(address).aclose()
+
+
+def _lacks_functions(answer: list[Reply] | NodeLost) -> bool:
+    return not isinstance(answer, NodeLost) and any(
+        trouble_in(reply) is Trouble.FUNCTION_MISSING for reply in answer
+    )
