@@ -120,9 +120,10 @@ async def _probe_node(settings: RedisSettings, address: str) -> _NodeState:
     state = _NodeState(Report(f"Redis {address}"))
     try:
         async with _client(settings, address) as client:
-            # Word by word: redis-py reshapes the answers to commands it knows by their full name.
-            ask = cast("_Ask", client.execute_command)
-            await _look_at_node(ask, state)
+            info = {name: str(value) for name, value in (await client.info("everything")).items()}
+            if _look_at_info(info, state.report):
+                # Word by word: redis-py reshapes the answers to commands it knows by full name.
+                await _look_at_node(cast("_Ask", client.execute_command), state)
     except (RedisError, OSError) as error:
         state.report.add(
             f"unreachable: {' '.join(str(error).split()) or type(error).__name__}",
@@ -148,26 +149,29 @@ def _client(settings: RedisSettings, address: str) -> Redis:
     )
 
 
-async def _look_at_node(ask: _Ask, state: _NodeState) -> None:
-    report = state.report
-    info = _fields(await ask("INFO", "EVERYTHING"))
+def _look_at_info(info: _Info, report: Report) -> bool:
+    """Whether the node is of a kind that can be asked further."""
     report.version = _version(info)
     if info.get("cluster_enabled") == "0":
         report.add("not in cluster mode", "cluster-enabled yes in its configuration")
-        return
+        return False
     # Valkey also tells the Redis version that it stands for.
     numbers = info.get("redis_version", "0.0").split(".")
     if tuple(int(part) for part in numbers[:2]) < REDIS_VERSION_MIN:
         report.add("older than Redis 7.0", "upgrade it; functions are missing")
-        return
+        return False
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         report.add(
             f"may drop entries when memory is short (maxmemory-policy {policy})",
             "CONFIG SET maxmemory-policy noeviction, and the same in its configuration",
         )
+    return True
+
+
+async def _look_at_node(ask: _Ask, state: _NodeState) -> None:
     if not await ask("FUNCTION", "LIST", "LIBRARYNAME", _library_name()):
-        report.add("lacks the functions of this release", "standings serve loads them")
+        state.report.add("lacks the functions of this release", "standings serve loads them")
     state.cluster = _fields(await ask("CLUSTER", "INFO"))
     state.neighbours = _addresses(await ask("CLUSTER", "SLOTS"))
 

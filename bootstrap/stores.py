@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from bootstrap.container import postgres_dsn
+from bootstrap.container import NotConfigured, postgres_dsn
 from bootstrap.embedded.stack import EmbeddedStack
 from bootstrap.settings import Settings, SettingsInvalid
-from storage.migrations import migrate
+from storage.migrations import MigrationChanged, migrate
 
 
 @asynccontextmanager
@@ -36,5 +36,18 @@ async def open_stores(settings: Settings) -> AsyncIterator[Settings]:
         started = settings.with_stores(
             postgres_dsn=stack.postgres_dsn, redis_nodes=stack.redis_nodes
         )
-        await migrate(postgres_dsn(started, direct=True))
+        await migrate_database(started)
         yield started
+
+
+async def migrate_database(settings: Settings) -> Sequence[str]:
+    """Applies the migrations that are missing and returns their names.
+
+    Raises NotConfigured, also where history was rewritten, and LedgerUnavailable.
+    """
+    try:
+        return await migrate(postgres_dsn(settings, direct=True))
+    except MigrationChanged as error:
+        raise NotConfigured(
+            f"{error} was applied in another form: restore it, and put the change in a new file"
+        ) from error

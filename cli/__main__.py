@@ -1,0 +1,32 @@
+"""The program `standings`: `standings COMMAND`, or `python -m cli COMMAND`."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.demo import demo
+from cli.doctor import doctor
+from cli.health import health
+from cli.jobs import jobs
+from cli.migrate import migrate
+from cli.serve import serve
+
+app = typer.Typer(
+    name="standings",
+    help="A ranking backend for games.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A plain traceback: a decorated one may show the values of variables, passwords too.
+    pretty_exceptions_enable=False,
+)
+for command in (serve, migrate, jobs, demo, doctor, health):
+    app.command()(command)
+
+
+def main() -> None:
+    """Runs the command that the arguments name."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""`standings jobs`: the jobs alone, for a deployment that keeps them apart from serving."""
+
+from __future__ import annotations
+
+
+def jobs() -> None:
+    """Runs the jobs whenever this process is elected to, until SIGTERM or SIGINT."""
+    import asyncio
+
+    from bootstrap.container import open_container
+    from bootstrap.log import configure_logging
+    from bootstrap.settings import Settings
+    from cli.failures import told
+    from cli.serving import run_jobs
+    from cli.stopping import told_to_stop
+
+    async def run(settings: Settings) -> None:
+        async with open_container(settings) as container:
+            running = asyncio.create_task(run_jobs(container))
+            await told_to_stop()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    with told():
+        settings = Settings.load()
+        configure_logging(settings.log)
+        asyncio.run(run(settings))

@@ -1,0 +1,105 @@
+"""A running server: both listeners, and the jobs wherever this process is elected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from bootstrap.container import Container, open_container
+from bootstrap.settings import Settings
+from core.clock import SystemClock
+from core.errors import StandingsError
+from core.submission_ids import SubmissionIds
+from jobs.runner import JobRunner
+from jobs.schedule import all_jobs
+from server.app import Server
+from server.health import Health
+from server.use_cases import UseCases
+
+_log = logging.getLogger(__name__)
+
+_PROVE_S = 0.2
+"""How often a store that has not answered yet is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a server listens, as host:port."""
+
+    public: str
+    admin: str
+
+
+@asynccontextmanager
+async def serving(settings: Settings, *, with_jobs: bool = True) -> AsyncIterator[Addresses]:
+    """A running server; drained and stopped on leaving.
+
+    The stores must be named in the settings, and migrated. Raises NotConfigured,
+    LedgerUnavailable.
+    """
+    async with open_container(settings) as container:
+        health = Health(("postgres", "redis"))
+        server = Server(_use_cases(container), settings.server, health)
+        await server.start()
+        background = [asyncio.create_task(_prove(container, health))]
+        if with_jobs:
+            background.append(asyncio.create_task(run_jobs(container)))
+        try:
+            yield Addresses(
+                public=f"{settings.server.address.rpartition(':')[0]}:{server.port}",
+                admin=f"{settings.server.admin_address.rpartition(':')[0]}:{server.admin_port}",
+            )
+        finally:
+            await server.stop()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+
+
+def _use_cases(container: Container) -> UseCases:
+    return UseCases(
+        submit_scores=container.submit_scores,
+        get_entry=container.get_entry,
+        batch_get_entries=container.batch_get_entries,
+        list_entries=container.list_entries,
+        manage_boards=container.manage_boards,
+        list_shards=container.list_shards,
+        new_submission_id=SubmissionIds(SystemClock()),
+    )
+
+
+async def run_jobs(container: Container) -> None:
+    """Runs the jobs wherever this process is elected; never returns by itself."""
+    jobs = all_jobs(
+        history=container.history,
+        retention=container.retention,
+        keeping=container.keeping,
+        build=container.build,
+    )
+    await JobRunner(container.leadership, jobs).run()
+
+
+async def _prove(container: Container, health: Health) -> None:
+    """Marks each store as serving once it has answered."""
+    postgres = redis = False
+    while not (postgres and redis):
+        if not postgres:
+            postgres = await _postgres_answers(container)
+            health.set("postgres", serving=postgres)
+        if not redis:
+            shards = await container.keeping.shards([])
+            redis = all(shard.reachable for shard in shards)
+            health.set("redis", serving=redis)
+        await asyncio.sleep(_PROVE_S)
+    _log.info("serving")
+
+
+async def _postgres_answers(container: Container) -> bool:
+    try:
+        await container.history.horizon()
+    except StandingsError:
+        return False
+    return True
