@@ -30,7 +30,7 @@ from storage.history import PostgresHistory
 from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
 from storage.migrations import pending_migrations
-from storage.pool import Pool, open_pool, translated
+from storage.pool import Pool, PoolUse, open_pool, translated
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
 
@@ -71,14 +71,16 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         dsn = postgres_dsn(settings)
         if not settings.redis.nodes:
             raise NotConfigured("STANDINGS_REDIS_NODES is not set")
-        write = await stack.enter_async_context(open_pool(settings.postgres, dsn, writes=True))
-        read = await stack.enter_async_context(open_pool(settings.postgres, dsn, writes=False))
+        write, read, jobs = [
+            await stack.enter_async_context(open_pool(settings.postgres, dsn, use))
+            for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)
+        ]
         router = Router(settings.redis, rng=random.Random())  # noqa: S311  # jitter only
         await router.open()
         stack.push_async_callback(router.aclose)
         await _require_schema(write)
         signer = TokenSigner(await _secrets(settings.tokens, write))
-        container = _build(settings, write, read, router, signer)
+        container = _build(settings, _Pools(write, read, jobs), router, signer)
         stack.push_async_callback(container.batcher.drain)
         yield container
 
@@ -95,13 +97,18 @@ def postgres_dsn(settings: Settings, *, direct: bool = False) -> str:
     return dsn.get_secret_value()
 
 
-def _build(
-    settings: Settings, write: Pool, read: Pool, router: Router, signer: TokenSigner
-) -> Container:
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    write: Pool
+    read: Pool
+    jobs: Pool
+
+
+def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigner) -> Container:
     clock = SystemClock()
-    ledger = PostgresLedger(settings.postgres, write=write, read=read)
-    boards = PostgresBoards(settings.postgres, write=write, read=read)
-    history = PostgresHistory(write)
+    ledger = PostgresLedger(settings.postgres, write=pools.write, read=pools.read)
+    boards = PostgresBoards(settings.postgres, write=pools.write, read=pools.read)
+    history = PostgresHistory(pools.jobs)
     index = RedisIndex(router)
     keeping = RedisIndexKeeping(router, clock)
     directory = BoardDirectory(boards, clock)
@@ -119,7 +126,7 @@ def _build(
         list_shards=ListShards(history, keeping, clock),
         batcher=batcher,
         history=history,
-        retention=PostgresRetention(settings.postgres, write),
+        retention=PostgresRetention(settings.postgres, pools.jobs),
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),

@@ -1,2 +1,1 @@
-"""The one command-line program, one file a command.
-"""
+"""The one command-line program, one file a command."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from bootstrap.container import Container, open_container
 from bootstrap.settings import Settings
@@ -19,10 +19,10 @@ from server.app import Server
 from server.health import Health
 from server.use_cases import UseCases
 
-_log = logging.getLogger(__name__)
-
-_PROVE_S = 0.2
-"""How often a store that has not answered yet is asked."""
+_PROVE_S: Final = 0.1
+_WATCH_S: Final = 1.0
+"""How often the stores are asked, before and after both have answered once."""
+_STORE_COUNT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ async def serving(settings: Settings, *, with_jobs: bool = True) -> AsyncIterato
         health = Health(("postgres", "redis"))
         server = Server(_use_cases(container), settings.server, health)
         await server.start()
-        background = [asyncio.create_task(_prove(container, health))]
+        background = [asyncio.create_task(_watch_stores(container, health))]
         if with_jobs:
             background.append(asyncio.create_task(run_jobs(container)))
         try:
@@ -82,19 +82,16 @@ async def run_jobs(container: Container) -> None:
     await JobRunner(container.leadership, jobs).run()
 
 
-async def _prove(container: Container, health: Health) -> None:
-    """Marks each store as serving once it has answered."""
-    postgres = redis = False
-    while not (postgres and redis):
-        if not postgres:
-            postgres = await _postgres_answers(container)
-            health.set("postgres", serving=postgres)
-        if not redis:
-            shards = await container.keeping.shards([])
-            redis = all(shard.reachable for shard in shards)
-            health.set("redis", serving=redis)
-        await asyncio.sleep(_PROVE_S)
-    _log.info("serving")
+async def _watch_stores(container: Container, health: Health) -> None:
+    """Tells the health of each store: impatiently until both have answered once."""
+    proven: set[str] = set()
+    while True:
+        for store, answers in (("postgres", _postgres_answers), ("redis", _redis_answers)):
+            serving = await answers(container)
+            health.set(store, serving=serving)
+            if serving:
+                proven.add(store)
+        await asyncio.sleep(_PROVE_S if len(proven) < _STORE_COUNT else _WATCH_S)
 
 
 async def _postgres_answers(container: Container) -> bool:
@@ -103,3 +100,7 @@ async def _postgres_answers(container: Container) -> bool:
     except StandingsError:
         return False
     return True
+
+
+async def _redis_answers(container: Container) -> bool:
+    return all(shard.reachable for shard in await container.keeping.shards([]))

@@ -12,7 +12,6 @@ up the next one; a lone submission goes at once. The rules of PROTOCOL P1 and P2
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,6 @@ from core.board_directory import BoardDirectory
 from core.errors import BoardChanged, QueueFull, StandingsError
 from core.ports import Flush, FlushResult, Index, Ledger, Placed
 from core.types import Board, Recorded, Submission, shard_of
-
-_log = logging.getLogger(__name__)
 
 FLUSH_SIZE_MAX: Final = 512
 """Places are 10 bits of the arrival; beyond 500 rows a larger batch is no cheaper per row."""
@@ -58,19 +55,17 @@ class _Call:
 class _Waiting:
     submission: Submission
     board: Board
-    source: Hashable
+    key: tuple[int, int]
     call: _Call
     position: int
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return (self.board.number, self.submission.user_id)
 
 
 @dataclass(slots=True)
 class _Sealed:
-    items: Sequence[_Waiting]
-    keys: set[tuple[int, int]] = field(default_factory=set)
+    """A flush: its submissions in order, how often each user stands in it, and its ids."""
+
+    items: list[_Waiting] = field(default_factory=list)
+    keys: Counter[tuple[int, int]] = field(default_factory=Counter)
     ids: set[str] = field(default_factory=set)
 
 
@@ -81,7 +76,8 @@ class SubmissionBatcher:
         self._ledger = ledger
         self._index = index
         self._boards = boards
-        self._waiting: deque[_Waiting] = deque()
+        # One line a source: where its first one cannot go, the others need not be looked at.
+        self._lines: dict[Hashable, deque[_Waiting]] = {}
         self._keys_in_flight: set[tuple[int, int]] = set()
         self._ids_in_flight: set[str] = set()
         self._flushes = 0
@@ -102,12 +98,15 @@ class SubmissionBatcher:
             raise QueueFull
         loop = asyncio.get_running_loop()
         call = _Call(loop.create_future(), [None] * len(submissions), len(submissions))
-        for position, (submission, board) in enumerate(submissions):
-            self._waiting.append(_Waiting(submission, board, source, call, position))
-        self._unsettled += len(submissions)
         if not submissions:
             call.settled.set_result([])
-        elif not self._kick_scheduled:
+            return call.settled
+        line = self._lines.setdefault(source, deque())
+        for position, (submission, board) in enumerate(submissions):
+            key = (board.number, submission.user_id)
+            line.append(_Waiting(submission, board, key, call, position))
+        self._unsettled += len(submissions)
+        if not self._kick_scheduled:
             # At the end of this turn of the loop, so that calls that came in together go together.
             self._kick_scheduled = True
             loop.call_soon(self._kick)
@@ -120,7 +119,7 @@ class SubmissionBatcher:
 
     def _kick(self) -> None:
         self._kick_scheduled = False
-        while self._waiting and self._flushes < _FLUSHES_MAX:
+        while self._lines and self._flushes < _FLUSHES_MAX:
             sealed = self._seal()
             if not sealed.items:
                 return
@@ -130,42 +129,37 @@ class SubmissionBatcher:
             task.add_done_callback(self._tasks.discard)
 
     def _seal(self) -> _Sealed:
-        """Takes what may go now, in order."""
-        taken: list[_Waiting] = []
-        left: list[_Waiting] = []
-        sealed = _Sealed(taken)
-        repeats: Counter[tuple[int, int]] = Counter()
-        keys_left: set[tuple[int, int]] = set()
-        sources_left: set[Hashable] = set()
-        while self._waiting and len(taken) < FLUSH_SIZE_MAX:
-            item = self._waiting.popleft()
-            key, submission_id = item.key, item.submission.submission_id
-            if (
-                item.source in sources_left
-                or key in keys_left
-                or key in self._keys_in_flight
-                or submission_id in self._ids_in_flight
-                or submission_id in sealed.ids
-                or repeats[key] == _WAVES_MAX
-            ):
-                left.append(item)
-                keys_left.add(key)
-                sources_left.add(item.source)
-                continue
-            taken.append(item)
-            repeats[key] += 1
-            sealed.ids.add(submission_id)
-        self._waiting.extendleft(reversed(left))
-        sealed.keys.update(repeats)
-        self._keys_in_flight |= sealed.keys
+        """Takes what may go now: from each source in turn, in its order."""
+        sealed = _Sealed()
+        for source, line in list(self._lines.items()):
+            while line and len(sealed.items) < FLUSH_SIZE_MAX and self._may_go(line[0], sealed):
+                item = line.popleft()
+                sealed.items.append(item)
+                sealed.keys[item.key] += 1
+                sealed.ids.add(item.submission.submission_id)
+            del self._lines[source]
+            if line:
+                # To the end, so that a long line does not keep the others waiting.
+                self._lines[source] = line
+            if len(sealed.items) == FLUSH_SIZE_MAX:
+                break
+        self._keys_in_flight |= sealed.keys.keys()
         self._ids_in_flight |= sealed.ids
         return sealed
+
+    def _may_go(self, item: _Waiting, sealed: _Sealed) -> bool:
+        submission_id = item.submission.submission_id
+        return (
+            item.key not in self._keys_in_flight
+            and sealed.keys[item.key] < _WAVES_MAX
+            and submission_id not in self._ids_in_flight
+            and submission_id not in sealed.ids
+        )
 
     async def _flush(self, sealed: _Sealed) -> None:
         try:
             result = await self._record(sealed)
-        except Exception as error:  # noqa: BLE001  # whatever it is, callers must not wait for ever
-            _log.exception("a flush failed")
+        except Exception as error:  # noqa: BLE001 - a bug; the calls tell it, none waits for ever
             for item in sealed.items:
                 self._break(item, error)
             return
@@ -224,7 +218,7 @@ class SubmissionBatcher:
         return found
 
     def _release(self, sealed: _Sealed) -> None:
-        self._keys_in_flight -= sealed.keys
+        self._keys_in_flight -= sealed.keys.keys()
         self._ids_in_flight -= sealed.ids
         self._flushes -= 1
         self._kick()
@@ -241,5 +235,5 @@ class SubmissionBatcher:
         self._unsettled -= 1
         if not item.call.settled.done():
             item.call.settled.set_exception(error)
-            # Its caller may be gone; looking keeps asyncio from logging what is logged already.
+            # Its caller may be gone; looking keeps asyncio from logging it for everybody.
             item.call.settled.exception()

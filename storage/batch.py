@@ -82,7 +82,7 @@ def parameters_of(wave: Sequence[Placed], *, arrival: int) -> dict[str, Any]:
     boards = [placed.board for placed in wave]
     specs = [board.spec for board in boards]
     return {
-        "id": _texts(s.submission_id for s in submissions),
+        **ids_of(wave),
         "board_no": _numbers([b.number for b in boards]),
         "board_version": _numbers([b.version for b in boards]),
         "user_id": _numbers([s.user_id for s in submissions]),
@@ -100,6 +100,12 @@ def parameters_of(wave: Sequence[Placed], *, arrival: int) -> dict[str, Any]:
         "metadata": _documents([s.metadata for s in submissions]),
         "digest": _texts(f'"\\\\x{s.digest.hex()}"' for s in submissions),
     }
+
+
+def ids_of(placed: Sequence[Placed]) -> dict[str, Any]:
+    """The ids, and the first and last of them."""
+    ids = [item.submission.submission_id for item in placed]
+    return {"id": _texts(ids), "first_id": min(ids), "last_id": max(ids)}
 
 
 def flip_of(order: SortOrder) -> int:

@@ -6,58 +6,83 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from psycopg import errors as pg
-from psycopg import sql
 
 from core.errors import BoardExists, BoardNotFound, EtagMismatch
 from core.types import Board, BoardSpec, Operator, Season, SortOrder
 from storage.pool import Pool, Row, query
 from storage.settings import PostgresSettings
+from storage.statement import Statement
 
-_MUTABLE: Final = {
-    "title": "text",
-    "min_score": "bigint",
-    "max_score": "bigint",
-    "client_writes": "boolean",
-    "metadata": "jsonb",
-}
 _SELECT: Final = """
 select b.board_no, b.board_id, b.title, b.sort_order, b.subscore_sort_order, b.operator,
        b.min_score, b.max_score, b.client_writes, b.metadata::text, b.version,
        (extract(epoch from b.create_time) * 1000)::bigint,
        (extract(epoch from b.update_time) * 1000)::bigint, s.season_no, s.season_id
-from {boards} b join {seasons} s using (board_no)
 """
-_CURRENT: Final = "b.delete_time is null and s.starts_at <= now() and now() < s.ends_at"
-_GET: Final = _SELECT.format(boards="boards", seasons="seasons") + (
-    f"where b.board_id = %(board_id)s and {_CURRENT}"
+_CURRENT: Final = """
+from boards b join seasons s using (board_no)
+where b.delete_time is null and s.starts_at <= now() and now() < s.ends_at
+"""
+_GET: Final = Statement.of(f"{_SELECT} {_CURRENT} and b.board_id = %(board_id)s")
+_LIST: Final = Statement.of(
+    f"{_SELECT} {_CURRENT} and b.board_id > %(after)s order by b.board_id limit %(limit)s"
 )
-_LIST: Final = _SELECT.format(boards="boards", seasons="seasons") + (
-    f"where b.board_id > %(after)s and {_CURRENT} order by b.board_id limit %(limit)s"
-)
-_CREATE: Final = """
-with board as (
+_CREATE: Final = Statement.of(f"""
+with b as (
   insert into boards (board_id, title, sort_order, subscore_sort_order, operator, min_score,
                       max_score, client_writes, metadata)
   values (%(board_id)s, %(title)s, %(sort_order)s, %(subscore_sort_order)s, %(operator)s,
           %(min_score)s, %(max_score)s, %(client_writes)s, %(metadata)s::jsonb)
   returning *
-), season as (
-  insert into seasons (board_no, season_id, starts_at) select board_no, 's1', now() from board
+), s as (
+  insert into seasons (board_no, season_id, starts_at) select board_no, 's1', now() from b
   returning *
 )
-""" + _SELECT.format(boards="board", seasons="season")  # noqa: S608
-_DELETE: Final = """
-with board as (
-  update boards set delete_time = now(), version = version + 1, update_time = now()
-  where board_id = %(board_id)s and delete_time is null
-    and (%(version)s::bigint is null or (board_no, version) = (%(board_no)s, %(version)s))
+{_SELECT} from b join s using (board_no)
+""")  # noqa: S608
+_MATCH: Final = """
+board_id = %(board_id)s and delete_time is null
+and (%(version)s::bigint is null or (board_no, version) = (%(board_no)s::integer, %(version)s))
+"""
+_UPDATE: Final = Statement.of(f"""
+with b as (
+  update boards set
+    title = case when 'title' = any(%(fields)s::text[]) then %(title)s::text else title end,
+    min_score = case when 'min_score' = any(%(fields)s) then %(min_score)s::bigint
+                     else min_score end,
+    max_score = case when 'max_score' = any(%(fields)s) then %(max_score)s::bigint
+                     else max_score end,
+    client_writes = case when 'client_writes' = any(%(fields)s) then %(client_writes)s::boolean
+                         else client_writes end,
+    metadata = case when 'metadata' = any(%(fields)s) then %(metadata)s::jsonb else metadata end,
+    version = version + 1,
+    update_time = now()
+  where {_MATCH}
   returning *
-), season as (
+)
+{_SELECT} from b join seasons s using (board_no)
+where s.starts_at <= now() and now() < s.ends_at
+""")  # noqa: S608  # constants of this module
+_DELETE: Final = Statement.of(f"""
+with b as (
+  update boards set delete_time = now(), version = version + 1, update_time = now()
+  where {_MATCH}
+  returning *
+), s as (
   update seasons set ends_at = greatest(now(), starts_at + interval '1 microsecond')
-  from board where seasons.board_no = board.board_no and now() < seasons.ends_at
+  from b where seasons.board_no = b.board_no and now() < seasons.ends_at
   returning seasons.*
 )
-""" + _SELECT.format(boards="board", seasons="season")  # noqa: S608
+{_SELECT} from b join s using (board_no)
+""")  # noqa: S608  # constants of this module
+_NOTHING: Final = {
+    "title": None,
+    "min_score": None,
+    "max_score": None,
+    "client_writes": None,
+    "metadata": None,
+}
+"""The mutable fields; which of them are to be changed, the statement is told by name."""
 
 
 class PostgresBoards:
@@ -106,25 +131,15 @@ class PostgresBoards:
 
     async def update(self, board_id: str, changes: Mapping[str, object], *, etag: str) -> Board:
         """See `Boards.update`. One round trip, two where the etag may be at fault."""
-        assignments = sql.SQL(", ").join(
-            sql.SQL("{} = {}::{}").format(
-                sql.Identifier(name), sql.Placeholder(name), sql.SQL(_MUTABLE[name])
-            )
-            for name in changes
-        )
-        statement = sql.SQL(
-            "with board as (update boards set {assignments}, version = version + 1, "
-            "update_time = now() where board_id = %(board_id)s and delete_time is null "
-            "and (%(version)s::bigint is null "
-            "or (board_no, version) = (%(board_no)s, %(version)s)) "
-            "returning *) {select} where {current}"
-        ).format(
-            assignments=assignments,
-            select=sql.SQL(_SELECT.format(boards="board", seasons="seasons")),
-            current=sql.SQL(_CURRENT),
-        )
         rows = await self._change(
-            statement.as_bytes(), {"board_id": board_id, **_version(etag), **changes}
+            _UPDATE,
+            {
+                "board_id": board_id,
+                **_version(etag),
+                **_NOTHING,
+                **changes,
+                "fields": list(changes),
+            },
         )
         return await self._changed(rows, board_id)
 
@@ -133,7 +148,7 @@ class PostgresBoards:
         rows = await self._change(_DELETE, {"board_id": board_id, **_version(etag)})
         return await self._changed(rows, board_id)
 
-    async def _change(self, statement: str | bytes, parameters: dict[str, object]) -> Sequence[Row]:
+    async def _change(self, statement: Statement, parameters: dict[str, object]) -> Sequence[Row]:
         return await query(self._write, statement, parameters, timeout_s=self._write_timeout_s)
 
     async def _changed(self, rows: Sequence[Row], board_id: str) -> Board:

@@ -8,6 +8,7 @@ from typing import Final
 from core.ports import LedgerChanges, LedgerTransaction, LoadedChunk
 from core.types import IndexChange
 from storage.pool import Pool, query
+from storage.statement import Statement
 
 _TIMEOUT_S: Final = 10.0
 """A chunk of a build may read cold pages; nobody waits for it."""
@@ -19,8 +20,8 @@ index_item(e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state, e.ach
 """
 """Sort orders are 1 (descending) and 2 (ascending): minus 2 gives the flips, -1 and 0."""
 
-_HORIZON: Final = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-_CHANGES: Final = """
+_HORIZON: Final = Statement.of("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+_CHANGES: Final = Statement.of("""
 with bounds as materialized (
   select pg_snapshot_xmin(pg_current_snapshot()) as horizon, %(since)s::text::xid8 as since
 )
@@ -32,16 +33,16 @@ left join lateral (
   select * from outbox where xid >= b.since and xid < b.horizon order by xid limit %(limit)s
 ) o on true
 order by o.xid
-"""
-_ITEMS: Final = f"""
+""")
+_ITEMS: Final = Statement.of(f"""
 select e.season_no, {_ITEM}
 from unnest(%(season_no)s::integer[], %(user_id)s::bigint[]) as u(season_no, user_id)
 join entries e on e.shard = %(shard)s and e.season_no = u.season_no and e.user_id = u.user_id
 join seasons s on s.season_no = e.season_no
 join boards b using (board_no)
 where e.state <> 3
-"""  # noqa: S608
-_LOAD: Final = f"""
+""")  # noqa: S608
+_LOAD: Final = Statement.of(f"""
 select string_agg(item, ''::bytea order by user_id), max(user_id), count(*)
 from (
   select e.user_id, {_ITEM} as item
@@ -53,12 +54,12 @@ from (
   order by e.user_id
   limit %(limit)s
 ) chunk
-"""  # noqa: S608  # only constants of this module
-_SEASONS: Final = """
+""")  # noqa: S608  # only constants of this module
+_SEASONS: Final = Statement.of("""
 select season_no from seasons join boards using (board_no)
 where delete_time is null and starts_at <= now() - make_interval(secs => %(older_than_s)s)
 order by season_no
-"""
+""")
 
 
 class PostgresHistory:

@@ -17,17 +17,20 @@ from storage.batch import (
     RecordRow,
     StoredRow,
     duplicate_of,
+    ids_of,
     outcome_of,
     parameters_of,
     window_of,
 )
-from storage.pool import Connection, Pool, connection_lost, query, sql, translated
+from storage.pool import Connection, Pool, connection_lost, execute, query, translated
 from storage.settings import PostgresSettings
+from storage.statement import Statement
 
 _log = logging.getLogger(__name__)
 
 _ROW_ERRORS: Final = (pg.DataError, pg.IntegrityError, WriteConflict)
 """What one row can do to its whole batch; everything else speaks of the server."""
+_NEXT_ARRIVAL: Final = Statement.of("select nextval('arrival_flush') * 1024")
 _RUNS_MAX: Final = 10
 """A twin that raised 23505 has committed, so the next run finds it: more runs mean trouble."""
 
@@ -41,15 +44,15 @@ class PostgresLedger:
         self._write_timeout_s = settings.write_timeout_ms / 1000
         self._read_timeout_s = settings.read_timeout_ms / 1000
         self._window = window_of(past=settings.submission_window, future=settings.submission_ahead)
-        self._record = sql("record")
-        self._recorded = sql("recorded")
-        self._standings = sql("standings")
+        self._record = Statement.load("record")
+        self._recorded = Statement.load("recorded")
+        self._standings = Statement.load("standings")
 
     async def next_arrival(self) -> int:
         """See `Ledger.next_arrival`. One round trip."""
         rows = await query(
             self._write,
-            "select nextval('arrival_flush') * 1024",
+            _NEXT_ARRIVAL,
             {},
             timeout_s=self._write_timeout_s,
         )
@@ -152,7 +155,8 @@ class PostgresLedger:
         last: bool,
     ) -> list[tuple[Placed, RecordRow]]:
         changed = [(item, row) for item, row in earlier if row.item is not None]
-        cursor = await connection.execute(
+        rows = await execute(
+            connection,
             self._record,
             parameters_of(wave, arrival=arrival)
             | self._window
@@ -161,16 +165,14 @@ class PostgresLedger:
                 "earlier_season_no": [row.season_no for _, row in changed],
                 "earlier_user_id": [item.submission.user_id for item, _ in changed],
             },
-            binary=True,
         )
-        rows = [RecordRow._make(row) for row in await cursor.fetchall()]
-        return [(wave[row.place - 1], row) for row in rows]
+        return [(wave[row.place - 1], row) for row in map(RecordRow._make, rows)]
 
     async def _first_outcomes(self, known: Sequence[Placed]) -> Mapping[str, StoredRow]:
         rows = await query(
             self._write,
             self._recorded,
-            {"id": [item.submission.submission_id for item in known]},
+            ids_of(known),
             timeout_s=self._write_timeout_s,
         )
         return {row[0]: StoredRow._make(row) for row in rows}

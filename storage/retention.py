@@ -11,6 +11,7 @@ from psycopg import sql
 
 from storage.pool import Connection, Pool, query, translated
 from storage.settings import PostgresSettings
+from storage.statement import Statement
 
 _DAYS_AHEAD: Final = 3
 """Ids may be a day ahead; two more days are what a stopped job may cost."""
@@ -18,24 +19,27 @@ _NAME_PREFIX: Final = "score_events_"
 _TIMEOUT_S: Final = 30.0
 _PURGE_ROWS: Final = 5_000
 
-_TRIM: Final = """
+_TRIM: Final = Statement.of("""
 with gone as (
   delete from outbox where record_time < now() - interval '24 hours' returning xid
 )
 update outbox_trimmed
 set below = greatest(below, (select (max(xid)::text::bigint + 1)::text::xid8 from gone))
 where exists (select from gone)
-"""
-_DELETED: Final = """
+""")
+_DELETED: Final = Statement.of("""
 select season_no from seasons join boards using (board_no)
 where not purged and delete_time < now() - interval '10 seconds' order by season_no
-"""
-_PURGE: Final = """
+""")
+_PURGE: Final = Statement.of("""
 delete from entries where (shard, season_no, user_id) in (
   select shard, season_no, user_id from entries
   where shard = %(shard)s and season_no = %(season_no)s limit %(limit)s)
 returning 1
-"""
+""")
+_MARK_PURGED: Final = Statement.of(
+    "update seasons set purged = true where season_no = %(season_no)s"
+)
 
 
 class PostgresRetention:
@@ -84,7 +88,7 @@ class PostgresRetention:
         """See `Retention.mark_purged`."""
         await query(
             self._pool,
-            "update seasons set purged = true where season_no = %(season_no)s",
+            _MARK_PURGED,
             {"season_no": season_number},
             timeout_s=_TIMEOUT_S,
         )

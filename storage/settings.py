@@ -16,12 +16,15 @@ class PostgresSettings(BaseModel):
     """The same server without a transaction pooler between, for session locks; None: `dsn`."""
     write_pool_size: int = Field(default=4, ge=2, le=64)
     read_pool_size: int = Field(default=4, ge=1, le=64)
+    jobs_pool_size: int = Field(default=4, ge=2, le=64)
+    """For the healer, builds and retention."""
     pool_timeout_s: float = Field(default=0.5, gt=0, le=30)
     """How long a call waits for a connection."""
     connect_timeout_s: int = Field(default=3, ge=1, le=60)
     write_timeout_ms: int = Field(default=800, ge=50, le=60_000)
     """PostgreSQL ends a longer writing statement."""
     read_timeout_ms: int = Field(default=300, ge=50, le=60_000)
+    jobs_timeout_ms: int = Field(default=30_000, ge=1000, le=600_000)
     lock_timeout_ms: int = Field(default=200, ge=10, le=60_000)
     """How long a write waits for one row lock."""
     submission_window: timedelta = Field(default=timedelta(days=7), ge=timedelta(hours=1))

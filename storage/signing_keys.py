@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from storage.pool import Pool, query
+from storage.statement import Statement
 
-_NEWEST: Final = "select secret from signing_keys order by key_no desc limit 2"
+_NEWEST: Final = Statement.of("select secret from signing_keys order by key_no desc limit 2")
 _TIMEOUT_S: Final = 10.0
 """Asked once, at the start of a process."""
 

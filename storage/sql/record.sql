@@ -12,10 +12,12 @@ clock as materialized (
          uuid_at(now() + %(window_future)s::interval) as newest
 ),
 known as materialized (
-  select id from score_events where id = any(%(id)s::uuid[])
+  -- The bounds name the few partitions to look into: of an array a generic plan cannot tell.
+  select id from score_events
+  where id = any(%(id)s::uuid[]) and id between %(first_id)s::uuid and %(last_id)s::uuid
 ),
 input as materialized (
-  select i.id, i.place, i.user_id, (i.user_id %% 16)::smallint as shard, i.score, i.subscore,
+  select i.id, i.place, i.user_id, (i.user_id % 16)::smallint as shard, i.score, i.subscore,
          i.operator, i.requested, i.low, i.high, i.score_flip, i.subscore_flip, i.arrival,
          i.metadata, i.digest, s.season_no, s.season_id,
          case when i.id < c.oldest then 'too old'
@@ -96,11 +98,13 @@ written as (
              (%(subscore_flip)s::bigint[])[excluded.batch_place] as subscore_flip,
              9223372036854775807 as most,
              (-9223372036854775808)::bigint as least
+      offset 0
     ) x
     cross join lateral (
       select x.operator = 1 and x.standing
              and (x.old_score # x.score_flip, x.old_subscore # x.subscore_flip)
                  <= (x.score # x.score_flip, x.subscore # x.subscore_flip) as keeps
+      offset 0
     ) b
     cross join lateral (
       -- Null where the sum would leave int64: tested before adding, so that nothing overflows.
@@ -120,12 +124,14 @@ written as (
                   when x.subscore >= 0 and x.old_subscore < x.least + x.subscore then null
                   when x.subscore < 0 and x.old_subscore > x.most + x.subscore then null
                   else x.old_subscore - x.subscore end as subscore
+      offset 0
     ) r
     cross join lateral (
       select case when r.score is null or r.subscore is null then 5
                   when x.standing and r.score = e.score and r.subscore = e.subscore then 2
                   when r.score not between x.low and x.high then 5
                   else 1 end::smallint as outcome
+      offset 0
     ) o
   )
   returning e.shard, e.season_no, e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state,
@@ -148,7 +154,7 @@ recorded as (
 ),
 announced as (
   insert into outbox (shards, season_no, user_id)
-  select bit_or(1 << (user_id %% 16)::integer), array_agg(season_no), array_agg(user_id)
+  select bit_or(1 << (user_id % 16)::integer), array_agg(season_no), array_agg(user_id)
   from (
     select season_no, user_id from written where outcome = 1
     union

@@ -14,7 +14,7 @@ from core.types import Board, BoardSpec, Recorded, Submission
 from storage.boards import PostgresBoards
 from storage.history import PostgresHistory
 from storage.ledger import PostgresLedger
-from storage.pool import Pool, open_pool
+from storage.pool import Pool, PoolUse, open_pool
 from storage.retention import PostgresRetention
 from storage.settings import PostgresSettings
 
@@ -75,15 +75,17 @@ async def store(database: str, postgres_settings: PostgresSettings) -> AsyncIter
     """Every adapter on a fresh database."""
     async with AsyncExitStack() as stack:
         settings = postgres_settings
-        write = await stack.enter_async_context(open_pool(settings, database, writes=True))
-        read = await stack.enter_async_context(open_pool(settings, database, writes=False))
+        write = await stack.enter_async_context(open_pool(settings, database, PoolUse.WRITE))
+        read = await stack.enter_async_context(open_pool(settings, database, PoolUse.READ))
+        jobs = await stack.enter_async_context(open_pool(settings, database, PoolUse.JOBS))
+        await jobs.wait(10)
         await write.wait(10)
         await read.wait(10)
         yield Store(
             dsn=database,
-            pool=write,
+            pool=jobs,
             ledger=PostgresLedger(settings, write=write, read=read),
             boards=PostgresBoards(settings, write=write, read=read),
-            history=PostgresHistory(write),
-            retention=PostgresRetention(settings, write),
+            history=PostgresHistory(jobs),
+            retention=PostgresRetention(settings, jobs),
         )

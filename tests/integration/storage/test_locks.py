@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from core.errors import EtagMismatch, WriteConflict
 from core.types import Operator, Recorded
 from storage.ledger import PostgresLedger
-from storage.pool import open_pool
+from storage.pool import PoolUse, open_pool
 from storage.settings import PostgresSettings
 from tests.fakes.making import board_spec, submission
 from tests.integration.storage.conftest import Store
@@ -115,7 +115,7 @@ async def test_a_hot_row_fails_alone_after_the_lock_timeout(
 
     async with (
         _holding(store, "update entries set score = 2") as holder,
-        open_pool(impatient, store.dsn, writes=True) as pool,
+        open_pool(impatient, store.dsn, PoolUse.WRITE) as pool,
     ):
         store.ledger = PostgresLedger(impatient, write=pool, read=pool)
         results = await store.record(board, *(submission(user, 5) for user in (1, 2, 3)))

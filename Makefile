@@ -1,0 +1,86 @@
+# What a contributor runs. Needs git, make and python3 >= 3.11; no root, no Docker, no servers.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo demo-once test check fmt gen baseline lock clean
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+GEN_INSTALLED := .venv-gen/.installed
+PROJECTS := pyproject.toml protos/pyproject.toml clients/python/pyproject.toml
+GENERATE := PATH="$(CURDIR)/.venv-gen/bin:$$PATH" sh protos/generate.sh
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --no-header --upgrade \
+  --no-emit-package standings-protos --no-emit-package standings-client
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
+	  | while IFS='|' read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
+
+demo: $(INSTALLED) ## Start everything, play a game day, show the board, serve until Ctrl-C
+	@$(BIN)/standings demo
+
+demo-once: $(INSTALLED) ## The same, but stop after showing the board
+	@$(BIN)/standings demo --once
+
+test: $(INSTALLED) ## Run every test, on real servers that are started for it
+	$(BIN)/pytest
+
+# Quick things first: the first failure ends it.
+check: $(INSTALLED) $(GEN_INSTALLED) ## Run every check that is no test
+	bash -n .ci/run
+	sh -n protos/generate.sh
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against protos/baseline.binpb
+	$(BIN)/hadolint Dockerfile
+	new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && $(GENERATE) "$$new" \
+	  && diff -r -x __pycache__ "$$new" protos/gen
+	$(BIN)/mypy
+
+fmt: $(INSTALLED) ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write
+
+gen: $(GEN_INSTALLED) ## Compile the contract into protos/gen
+	rm -rf protos/gen/standings
+	$(GENERATE)
+
+baseline: $(INSTALLED) ## Take today's contract as the one that may not be broken
+	$(BIN)/buf build --as-file-descriptor-set --exclude-source-info -o protos/baseline.binpb
+
+lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
+	$(COMPILE) pyproject.toml --extra embedded --group dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --group build -o requirements/build.txt
+	$(COMPILE) --group gen -o requirements/gen.txt
+
+clean: ## Remove all that these targets made, the demo's data included
+	rm -rf .venv .venv-gen .standings .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	  .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A second run starts at once: nothing is installed unless a file below changed.
+$(INSTALLED): requirements/dev.txt $(PROJECTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Python 3.11 or later is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)'; \
+	  exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv || { \
+	  rm -rf .venv; \
+	  echo 'Mend it with: apt install python3-venv (or what your system calls it)'; \
+	  exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e protos -e clients/python -e .
+	@touch $@
+
+$(GEN_INSTALLED): requirements/gen.txt | $(INSTALLED)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-gen
+	$(BIN)/uv pip sync --quiet --python .venv-gen/bin/python --require-hashes requirements/gen.txt
+	@touch $@

@@ -1,0 +1,90 @@
+"""One worker's listeners: one for games, one for operators."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from bootstrap.server_settings import ServerSettings
+from server.drain import Drain
+from server.health import Health, HealthServicer
+from server.reflection import ReflectionServicer
+from server.rpc.admin_servicer import AdminServicer
+from server.rpc.boards_servicer import BoardsServicer
+from server.rpc.chain import compose
+from server.rpc.interceptors import default_chain
+from server.rpc.methods import Servicer, method_table, service_names
+from server.rpc.ranking_servicer import RankingServicer
+from server.transport.grpcio import GrpcioListener
+from server.use_cases import UseCases
+
+
+class Server:
+    """Both listeners, started and ended together. `health` is for whoever proves the stores."""
+
+    def __init__(self, use_cases: UseCases, settings: ServerSettings, health: Health) -> None:
+        self._settings = settings
+        self._health = health
+        self._drain = Drain()
+        ranking = RankingServicer(
+            submit_scores=use_cases.submit_scores,
+            get_entry_of=use_cases.get_entry,
+            batch_get=use_cases.batch_get_entries,
+            list_page=use_cases.list_entries,
+            new_submission_id=use_cases.new_submission_id,
+            drain=self._drain,
+        )
+        self._public = self._listener((ranking, BoardsServicer(use_cases.manage_boards)))
+        self._admin = self._listener((AdminServicer(use_cases.list_shards),))
+        self.port = 0
+        """Where games connect; set by start."""
+        self.admin_port = 0
+        """Where operators connect; set by start."""
+
+    async def start(self) -> None:
+        """Listens on both addresses. Raises RuntimeError when one is taken; then neither is."""
+        self.port = await self._public.start(self._settings.address)
+        try:
+            self.admin_port = await self._admin.start(self._settings.admin_address)
+        except BaseException:
+            await self._public.stop(0)
+            raise
+
+    async def drain(self) -> None:
+        """Says goodbye: health first, then, when balancers had time to see it, the streams.
+
+        A second time, nothing happens.
+        """
+        if self._drain.started:
+            return
+        self._health.drain()
+        await asyncio.sleep(self._settings.drain_settle_s)
+        self._drain.start()
+
+    async def stop(self) -> None:
+        """Drains, and ends both listeners when their calls are done or the grace is over.
+
+        Submissions that were read are recorded before this returns, if the grace allows.
+        """
+        await self.drain()
+        end_s = time.monotonic() + self._settings.drain_grace_s
+        await self._public.stop(self._settings.drain_grace_s)
+        await self._drain.finished(max(0.0, end_s - time.monotonic()))
+        # Last, so that operators can watch the end.
+        await self._admin.stop(max(0.0, end_s - time.monotonic()))
+
+    def _listener(self, servicers: Sequence[Servicer]) -> GrpcioListener:
+        """Every listener also tells its health and, if wanted, what it offers."""
+        self._health.add_services(service_names(servicers))
+        all_servicers: tuple[Servicer, ...] = (*servicers, HealthServicer(self._health))
+        if self._settings.reflection:
+            names = service_names(all_servicers)
+            all_servicers = (*all_servicers, ReflectionServicer(names))
+        # A chain of its own: a flood of games must not lock operators out.
+        chain = default_chain(
+            in_flight_max=self._settings.in_flight_max,
+            deadline_max_s=self._settings.deadline_max_s,
+            slow_call_s=self._settings.slow_call_s,
+        )
+        return GrpcioListener(compose(method_table(all_servicers), chain), self._settings)

@@ -1,0 +1,26 @@
+"""Failures that belong to the listeners themselves; server/rpc/status.py maps them too."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from core.errors import StandingsError
+
+
+class UnknownComponent(StandingsError):
+    """Health was asked of something that is not part of this server."""
+
+    reason = "UNKNOWN_COMPONENT"
+
+    def __init__(self) -> None:
+        super().__init__("no component of that name")
+
+
+class TooManyCalls(StandingsError):
+    """More calls are in progress in this worker than it will hold; come back later."""
+
+    reason = "TOO_MANY_CALLS"
+    retry_after_ms: ClassVar[int] = 200
+
+    def __init__(self) -> None:
+        super().__init__("too many calls are in progress")

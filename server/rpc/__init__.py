@@ -1,0 +1,1 @@
+"""The calls themselves: method table, chain, servicers, status map. Knows no transport."""

@@ -1,0 +1,28 @@
+"""What operators ask: decode, call the use case, encode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from server.rpc.call import CallContext
+from server.rpc.codec.shards import encode_shard
+from server.use_cases import ListShards
+from standings.v1 import admin_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class AdminServicer:
+    """Answers standings.v1.AdminService."""
+
+    service: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["AdminService"]
+
+    all_shards: ListShards
+
+    async def list_shards(
+        self, _request: pb.ListShardsRequest, _call: CallContext
+    ) -> pb.ListShardsResponse:
+        """The shards of the index."""
+        return pb.ListShardsResponse(shards=map(encode_shard, await self.all_shards()))

@@ -1,0 +1,121 @@
+"""Questions about entries in, entries and what answers say about themselves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from core.errors import InvalidInput
+from core.types import (
+    SHARD_COUNT,
+    EntryView,
+    RankedEntry,
+    RankMode,
+    ReadMeta,
+    ReadOptions,
+    Standing,
+)
+from server.rpc.codec import fields
+from server.rpc.codec.metadata import encode_metadata
+from standings.v1 import ranking_service_pb2 as pb
+from standings.v1 import types_pb2 as types_pb
+
+USER_COUNT_MAX: Final = 1000
+PAGE_SIZE_DEFAULT: Final = 10
+STALENESS_MAX_MS: Final = 86_400_000
+"""A day: nothing that old is ever kept ready."""
+
+_RANK_MODES: Final = fields.words_of(RankMode, default=RankMode.ORDINAL)
+_VIEWS: Final = fields.words_of(EntryView, default=EntryView.BASIC)
+_NANOS_PER_MS: Final = 1_000_000
+_NANOS_PER_S: Final = 1_000_000_000
+_DEFAULT_OPTIONS: Final = ReadOptions()
+
+
+def decode_options(
+    request: pb.GetEntryRequest | pb.BatchGetEntriesRequest | pb.ListEntriesRequest,
+) -> ReadOptions:
+    """How a read is to be answered. allow_partial is a permission that no rule makes use of."""
+    if not request.HasField("options"):
+        return _DEFAULT_OPTIONS
+    options = request.options
+    max_staleness_ms = None
+    if options.HasField("max_staleness"):
+        max_staleness_ms = _staleness_ms(options.max_staleness)
+    return ReadOptions(
+        rank_mode=fields.known(_RANK_MODES, options.rank_mode, "options.rank_mode"),
+        view=fields.known(_VIEWS, options.view, "options.view"),
+        consistency_token=fields.token(options.consistency_token, "options.consistency_token"),
+        season_id=fields.season_id(options.season_id, "options.season_id"),
+        max_staleness_ms=max_staleness_ms,
+    )
+
+
+def decode_user_ids(user_ids: Sequence[int]) -> tuple[int, ...]:
+    """The users of a list in the order asked, a repeated one once."""
+    if not 1 <= len(user_ids) <= USER_COUNT_MAX:
+        raise InvalidInput("user_ids", f"must be 1 to {USER_COUNT_MAX} items")
+    for index, user_id in enumerate(user_ids):
+        fields.user_id(user_id, f"user_ids[{index}]")
+    return tuple(dict.fromkeys(user_ids))
+
+
+def decode_start_rank(request: pb.ListEntriesRequest) -> int | None:
+    """The rank a page begins at, None where it goes on from a token or begins at the top."""
+    if not request.HasField("start_rank"):
+        return None
+    if request.page_token:
+        raise InvalidInput("start_rank", "must not be set together with page_token")
+    if request.start_rank < 1:
+        raise InvalidInput("start_rank", "must be at least 1")
+    return request.start_rank
+
+
+def encode_standing(standing: Standing, *, rank: int = 0, list_rank: int = 0) -> types_pb.Entry:
+    """An entry. What only PostgreSQL knows is set where the standing carries it."""
+    entry = types_pb.Entry(
+        user_id=standing.user_id,
+        rank=rank,
+        rank_low=rank,
+        rank_high=rank,
+        score=standing.score,
+        subscore=standing.subscore,
+        achieve_time=fields.timestamp(standing.achieve_time_ms),
+        list_rank=list_rank,
+    )
+    if standing.update_time_ms is not None:
+        entry.submission_count = standing.submission_count
+        entry.update_time.CopyFrom(fields.timestamp(standing.update_time_ms))
+        if standing.metadata is not None:
+            entry.metadata.CopyFrom(encode_metadata(standing.metadata))
+    return entry
+
+
+def encode_entry(ranked: RankedEntry) -> types_pb.Entry:
+    """An entry with its exact rank."""
+    return encode_standing(ranked.standing, rank=ranked.rank, list_rank=ranked.list_rank)
+
+
+def encode_meta(meta: ReadMeta) -> types_pb.ReadMeta:
+    """What an answer says about itself."""
+    return types_pb.ReadMeta(
+        as_of=fields.timestamp(meta.as_of_ms),
+        source=types_pb.Source.ValueType(meta.source),
+        exactness=types_pb.Exactness.ValueType(meta.exactness),
+        epoch=meta.epoch,
+        shards_answered=SHARD_COUNT - len(meta.shards_missing),
+        shards_missing=meta.shards_missing,
+        season_id=meta.season_id,
+        entry_count=meta.entry_count,
+    )
+
+
+def _staleness_ms(duration: Duration) -> int:
+    """A duration rounded down to ms: fresher than asked is never wrong."""
+    well_formed = duration.seconds >= 0 and 0 <= duration.nanos < _NANOS_PER_S
+    nanos = duration.seconds * _NANOS_PER_S + duration.nanos
+    if not well_formed or nanos > STALENESS_MAX_MS * _NANOS_PER_MS:
+        raise InvalidInput("options.max_staleness", "must be 0 s to 86400 s")
+    return nanos // _NANOS_PER_MS

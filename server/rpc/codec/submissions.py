@@ -1,0 +1,124 @@
+"""Score events in, outcomes out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from core.errors import InvalidInput, StandingsError
+from core.submit_scores import SubmitResults
+from core.types import Operator, Submission, SubmitResult
+from server.rpc.codec import fields
+from server.rpc.codec.entries import encode_standing
+from server.rpc.codec.metadata import ENTRY_BYTES_MAX, decode_metadata
+from server.rpc.status import to_status_proto
+from standings.v1 import ranking_service_pb2 as pb
+from standings.v1 import types_pb2 as types_pb
+
+BATCH_COUNT_MAX: Final = 1000
+
+_OPERATORS: Final = {0: None, **{operator.value: operator for operator in Operator}}
+_UUID7: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
+)
+_DIGEST_HEAD: Final = struct.Struct(">qqqBB")
+"""user_id, score, subscore, operator as requested (0: none), length of board_id."""
+
+NewSubmissionId = Callable[[], str]
+
+
+def decode_submission(request: pb.SubmitScoreRequest, new_id: NewSubmissionId) -> Submission:
+    """A checked submission; `new_id` makes a UUIDv7 where the caller sent none."""
+    board_id = fields.board_id(request.board_id)
+    user_id = fields.user_id(request.user_id)
+    if not request.HasField("score"):
+        raise InvalidInput("score", "is required")
+    submission_id = request.submission_id
+    if submission_id:
+        # re.ASCII is not needed: IGNORECASE adds no other letter to a-f.
+        if _UUID7.fullmatch(submission_id) is None:
+            raise InvalidInput("submission_id", "must be a UUIDv7 in its text form, or empty")
+        submission_id = submission_id.lower()
+    else:
+        submission_id = new_id()
+    if request.operator not in _OPERATORS:
+        raise InvalidInput("operator", f"{request.operator} is not a value of this enum")
+    operator = _OPERATORS[request.operator]
+    metadata = None
+    if request.HasField("metadata"):
+        metadata = decode_metadata(request.metadata, "metadata", bytes_max=ENTRY_BYTES_MAX)
+    return Submission(
+        submission_id=submission_id,
+        board_id=board_id,
+        user_id=user_id,
+        score=request.score,
+        subscore=request.subscore,
+        operator=operator,
+        metadata=metadata,
+        digest=_digest(board_id, user_id, request, metadata),
+        return_rank=request.return_rank,
+    )
+
+
+def decode_submissions(
+    requests: Sequence[pb.SubmitScoreRequest], new_id: NewSubmissionId
+) -> list[Submission | StandingsError]:
+    """The items of an envelope, same length and order; a malformed item is its own error.
+
+    Raises InvalidInput when the envelope itself is malformed.
+    """
+    if not 1 <= len(requests) <= BATCH_COUNT_MAX:
+        raise InvalidInput("submissions", f"must be 1 to {BATCH_COUNT_MAX} items")
+    return [_decode_item(request, new_id) for request in requests]
+
+
+def encode_submit_result(
+    result: SubmitResult, consistency_token: str = ""
+) -> pb.SubmitScoreResponse:
+    """What became of one submission; in an envelope, its token is around it."""
+    recorded = result.recorded
+    entry = recorded.entry
+    previous = recorded.previous
+    return pb.SubmitScoreResponse(
+        outcome=types_pb.Outcome.ValueType(recorded.outcome),
+        first_outcome=types_pb.Outcome.ValueType(recorded.first_outcome),
+        entry=None if entry is None else encode_standing(entry, rank=result.rank or 0),
+        previous_entry=None if previous is None else encode_standing(previous),
+        indexed=result.indexed,
+        consistency_token=consistency_token,
+        submission_id=recorded.submission_id,
+    )
+
+
+def encode_submit_results(done: SubmitResults) -> list[pb.BatchSubmitResult]:
+    """What became of the items of an envelope, in their order."""
+    return [_encode_item(index, result) for index, result in enumerate(done.results)]
+
+
+def _decode_item(
+    request: pb.SubmitScoreRequest, new_id: NewSubmissionId
+) -> Submission | StandingsError:
+    try:
+        return decode_submission(request, new_id)
+    except InvalidInput as error:
+        return error
+
+
+def _encode_item(index: int, result: SubmitResult | StandingsError) -> pb.BatchSubmitResult:
+    if isinstance(result, StandingsError):
+        return pb.BatchSubmitResult(error=to_status_proto(result, within=f"submissions[{index}]."))
+    return pb.BatchSubmitResult(response=encode_submit_result(result))
+
+
+def _digest(
+    board_id: str, user_id: int, request: pb.SubmitScoreRequest, metadata: str | None
+) -> bytes:
+    """SHA-256 of the content. Unambiguous: a head of fixed length, a board_id of the length said
+    there, and the metadata, never empty when there is one.
+    """
+    name = board_id.encode()
+    head = _DIGEST_HEAD.pack(user_id, request.score, request.subscore, request.operator, len(name))
+    return hashlib.sha256(head + name + (metadata or "").encode()).digest()

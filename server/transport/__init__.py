@@ -1,0 +1,1 @@
+"""What carries bytes between a socket and the chain. Knows no rule."""

@@ -1,0 +1,150 @@
+"""Bytes over gRPC by grpcio's asyncio server. Deadlines in, status out; no rule lives here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+
+from bootstrap.server_settings import ServerSettings
+from server.rpc.call import CallContext
+from server.rpc.chain import Route, Stream, Unary, UnaryRoute
+from server.rpc.status import RpcFailure
+
+DETAILS_TRAILER: Final = "grpc-status-details-bin"
+
+_METADATA_SOFT_BYTES: Final = 8 * 1024
+"""Above it calls are refused more and more often, above the hard limit always."""
+_METADATA_HARD_BYTES: Final = 16 * 1024
+_PING_INTERVAL_MIN_MS: Final = 10_000
+"""Clients may ask this often whether we are there; gRPC's own 300 s punishes usual settings."""
+_KEEPALIVE_MS: Final = 60_000
+"""How long a silent connection may be dead before we ask; gRPC's own default is 2 hours."""
+
+_Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class GrpcioListener:
+    """One listening socket that serves the routes of a chain."""
+
+    def __init__(self, routes: Mapping[str, Route], settings: ServerSettings) -> None:
+        self._server = grpc.aio.server(
+            options=_options(settings), compression=grpc.Compression.NoCompression
+        )
+        self._server.add_generic_rpc_handlers((_Routes(routes),))
+
+    async def start(self, address: str) -> int:
+        """Listens, and returns the port. Raises RuntimeError when the address is taken."""
+        port = self._server.add_insecure_port(address)
+        await self._server.start()
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new calls, and cancels those that still run after `grace_s`."""
+        await self._server.stop(grace_s)
+
+
+class _Routes(grpc.GenericRpcHandler):
+    """Finds the handler of a path; grpcio itself answers UNIMPLEMENTED for the others."""
+
+    def __init__(self, routes: Mapping[str, Route]) -> None:
+        self._handlers = {path: _handler(route) for path, route in routes.items()}
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        return self._handlers.get(handler_call_details.method)
+
+
+def _handler(route: Route) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """Without serializers, grpcio hands over bytes as they came."""
+    if isinstance(route, UnaryRoute):
+        return grpc.unary_unary_rpc_method_handler(_unary(route.handler))
+    if route.method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(_stream(route.handler))
+    return grpc.unary_stream_rpc_method_handler(_server_stream(route.handler))
+
+
+def _unary(handler: Unary) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+    async def serve(request: bytes, context: _Context) -> bytes:
+        answer = await handler(request, _call(context))
+        if isinstance(answer, RpcFailure):
+            await _abort(context, answer)
+        return answer
+
+    return serve
+
+
+def _stream(handler: Stream) -> Callable[[AsyncIterator[bytes], _Context], Awaitable[None]]:
+    # A coroutine that writes, not an async generator: grpcio leaves a cancelled generator to the
+    # garbage collector, and what it holds would be let go in another task at another time.
+    async def serve(requests: AsyncIterator[bytes], context: _Context) -> None:
+        failure = None
+        async with aclosing(handler(requests, _call(context))) as answers:
+            async for answer in answers:
+                if isinstance(answer, RpcFailure):
+                    failure = answer
+                else:
+                    # Waits while the caller does not read: this is the back-pressure.
+                    await context.write(answer)
+        if failure is not None:
+            await _abort(context, failure)
+
+    return serve
+
+
+def _server_stream(handler: Stream) -> Callable[[bytes, _Context], Awaitable[None]]:
+    serve_stream = _stream(handler)
+
+    async def serve(request: bytes, context: _Context) -> None:
+        await serve_stream(_One(request), context)
+
+    return serve
+
+
+class _One:
+    """A stream of one request; an async generator would want to be closed."""
+
+    def __init__(self, request: bytes) -> None:
+        self._requests = iter((request,))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for request in self._requests:
+            return request
+        raise StopAsyncIteration
+
+
+def _call(context: _Context) -> CallContext:
+    left_s: float | None = context.time_remaining()
+    return CallContext(
+        deadline_s=None if left_s is None else time.monotonic() + left_s,
+        metadata=dict(context.invocation_metadata() or ()),
+        peer=context.peer(),
+    )
+
+
+async def _abort(context: _Context, failure: RpcFailure) -> NoReturn:
+    trailers: tuple[Any, ...] = (*failure.trailers, (DETAILS_TRAILER, failure.details))
+    await context.abort(failure.code, failure.message, trailers)
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_receive_message_length", settings.request_bytes_max),
+        ("grpc.max_metadata_size", _METADATA_SOFT_BYTES),
+        ("grpc.absolute_max_metadata_size", _METADATA_HARD_BYTES),
+        ("grpc.max_concurrent_streams", settings.streams_per_connection_max),
+        ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MIN_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.max_connection_age_ms", int(settings.connection_age_max_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(settings.connection_age_grace_s * 1000)),
+    ]

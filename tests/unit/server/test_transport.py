@@ -1,0 +1,169 @@
+"""What the transport makes of strange calls and of failures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import grpc
+import pytest
+
+from core.errors import BoardNotFound, IndexUnavailable, QueueFull
+from standings.v1 import ranking_service_pb2 as pb
+from tests.unit.server.fakes import Serving, details_of, submission
+
+SUBMIT = "/standings.v1.RankingService/SubmitScore"
+
+
+@pytest.mark.parametrize("path", ["/standings.v1.RankingService/Nonsense", "/x/y", "/"])
+async def test_unknown_methods(serving: Serving, path: str) -> None:
+    """What is not in the table is UNIMPLEMENTED."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await serving.channel.unary_unary(path)(b"")
+
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", bytes(4096)]
+)
+async def test_other_protocols(serving: Serving, greeting: bytes) -> None:
+    """Who speaks no HTTP/2 is sent away, and the next call works."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", serving.server.port)
+    writer.write(greeting)
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        await reader.read()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+    assert (await serving.ranking.SubmitScore(submission())).submission_id
+
+
+async def _refused(serving: Serving, call: grpc.aio.UnaryUnaryCall[bytes, bytes]) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert serving.fakes.calls == []
+    assert (await serving.ranking.SubmitScore(submission())).submission_id
+
+
+async def test_a_message_too_large(serving: Serving) -> None:
+    """More than 4 MiB is refused before it is read, and the next call works."""
+    await _refused(serving, serving.channel.unary_unary(SUBMIT)(bytes(4 * 1024 * 1024 + 1)))
+
+
+async def test_a_message_that_grows(serving: Serving) -> None:
+    """A small message that unpacks to a large one is refused all the same."""
+    call = serving.channel.unary_unary(SUBMIT)(
+        bytes(64 * 1024 * 1024), compression=grpc.Compression.Gzip
+    )
+    await _refused(serving, call)
+
+
+async def test_too_much_metadata(serving: Serving) -> None:
+    """17 KiB of metadata are too many."""
+    metadata = (("x-large", "a" * 17 * 1024),)
+    await _refused(serving, serving.channel.unary_unary(SUBMIT)(b"", metadata=metadata))
+
+
+async def test_the_largest_batch_fits(serving: Serving) -> None:
+    """1,000 submissions with the most metadata that is allowed are one message."""
+    large = submission(
+        submission_id="01890a5d-ac96-774b-bcce-b302099a8057", metadata={"a": "x" * 1016}
+    )
+    request = pb.BatchSubmitScoresRequest(submissions=[large] * 1000)
+    answer = await serving.ranking.BatchSubmitScores(request)
+
+    assert request.ByteSize() > 1024 * 1024
+    assert len(answer.results) == 1000
+
+
+async def test_a_deadline_of_a_millisecond(serving: Serving) -> None:
+    """The call ends in time, and the next one works."""
+    serving.fakes.gates[42] = asyncio.Event()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await serving.ranking.SubmitScore(submission(), timeout=0.001)
+
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await serving.ranking.SubmitScore(submission(user_id=1))).submission_id
+
+
+@pytest.mark.parametrize("class_", [RuntimeError, ValueError, OSError, KeyError])
+async def test_a_bug_leaks_nothing(
+    serving: Serving, class_: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """INTERNAL with a request id that leads to the traceback in the log, and nothing else."""
+    serving.fakes.error = class_("secret dsn")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await serving.ranking.SubmitScore(submission())
+    details = details_of(caught.value)
+    (record,) = (r for r in caplog.records if r.levelno == logging.ERROR)
+
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "internal error"
+    assert "secret" not in repr((caught.value, details["trailers"]))
+    assert details["ErrorInfo"].metadata["request_id"] == record.request_id
+
+
+async def test_a_bug_in_a_stream_leaks_nothing(serving: Serving) -> None:
+    """A stream keeps as quiet as a call."""
+    serving.fakes.error = RuntimeError("secret dsn")
+    stream = serving.ranking.StreamSubmitScores()
+    await stream.write(pb.StreamSubmitScoresRequest(submissions=[submission()]))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+
+    assert (grpc.StatusCode.INTERNAL, "internal error") == (
+        caught.value.code(),
+        caught.value.details(),
+    )
+
+
+async def test_failures_carry_their_details(serving: Serving) -> None:
+    """Reason, delay and trailer arrive at the caller."""
+    serving.fakes.error = BoardNotFound()
+    with pytest.raises(grpc.aio.AioRpcError) as not_found:
+        await serving.ranking.GetEntry(pb.GetEntryRequest(board_id="arena", user_id=1))
+    serving.fakes.error = IndexUnavailable()
+    with pytest.raises(grpc.aio.AioRpcError) as unavailable:
+        await serving.ranking.GetEntry(pb.GetEntryRequest(board_id="arena", user_id=1))
+    serving.fakes.error = QueueFull()
+    with pytest.raises(grpc.aio.AioRpcError) as full:
+        await serving.ranking.SubmitScore(submission())
+
+    assert not_found.value.code() is grpc.StatusCode.NOT_FOUND
+    assert details_of(not_found.value)["ErrorInfo"].reason == "BOARD_NOT_FOUND"
+    assert "grpc-retry-pushback-ms" not in details_of(not_found.value)["trailers"]
+    assert unavailable.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details_of(unavailable.value)["trailers"]["grpc-retry-pushback-ms"] == "100"
+    assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details_of(full.value)["RetryInfo"].retry_delay.ToMilliseconds() == 200
+
+
+async def test_an_item_that_fails_alone_is_the_calls_error(serving: Serving) -> None:
+    """SubmitScore raises what a batch would tell in a place."""
+    serving.fakes.refusal = BoardNotFound()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await serving.ranking.SubmitScore(submission())
+
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_cancelled_calls_leave_no_error(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A caller who goes away is no failure of ours."""
+    serving.fakes.gates[42] = asyncio.Event()
+    call = serving.ranking.SubmitScore(submission())
+    running = asyncio.ensure_future(call)
+    await serving.fakes.entered.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await serving.ranking.SubmitScore(submission(user_id=1))
+
+    assert [] == [record for record in caplog.records if record.levelno >= logging.WARNING]
