@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
@@ -13,6 +12,7 @@ from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from core.errors import LedgerUnavailable, QueueFull, WriteConflict
+from resilience.deadline import within
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 
@@ -99,23 +99,9 @@ def translated() -> Iterator[None]:
 async def query(
     pool: Pool, statement: Statement, parameters: Mapping[str, Any], *, timeout_s: float
 ) -> list[Row]:
-    """All rows of one statement. Raises LedgerUnavailable, also when `timeout_s` passes.
-
-    The statement runs in a task of its own: cancelling a query on a frozen server takes psycopg
-    ten seconds, and the caller must not wait for that (RELIABILITY M13).
-    """
-    task = asyncio.create_task(_query(pool, statement, parameters))
-    task.add_done_callback(_retrieve)
+    """All rows of one statement. Raises LedgerUnavailable, also when `timeout_s` passes."""
     with translated():
-        try:
-            done, _ = await asyncio.wait({task}, timeout=timeout_s)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if not done:
-            task.cancel()
-            raise TimeoutError
-        return task.result()
+        return await within(timeout_s, _query(pool, statement, parameters))
 
 
 async def execute(
@@ -138,9 +124,3 @@ def connection_lost(error: LedgerUnavailable) -> bool:
     return isinstance(cause, psycopg.OperationalError) and (
         cause.sqlstate is None or cause.sqlstate.startswith(("08", "57P"))
     )
-
-
-def _retrieve(task: asyncio.Task[list[Row]]) -> None:
-    """Looks at the outcome of an abandoned task, so that asyncio does not log it."""
-    if not task.cancelled():
-        task.exception()

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from core.list_shards import ListShards
 from server.rpc.call import CallContext
 from server.rpc.codec.shards import encode_shard
-from server.use_cases import ListShards
 from standings.v1 import admin_service_pb2 as pb
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from core.manage_boards import ManageBoards
 from server.rpc.call import CallContext
 from server.rpc.codec import boards, fields
-from server.use_cases import ManageBoards
 from standings.v1 import board_service_pb2 as pb
 
 

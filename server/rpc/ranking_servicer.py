@@ -9,12 +9,15 @@ from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from core.batch_get_entries import BatchGetEntries
 from core.errors import StandingsError
+from core.get_entry import GetEntry
+from core.list_entries import ListEntries
+from core.submit_scores import SubmitScores
 from server.drain import Drain
 from server.rpc.call import CallContext
 from server.rpc.codec import entries, fields, submissions
 from server.rpc.stream_submit import SubmitStream
-from server.use_cases import BatchGetEntries, GetEntry, ListEntries, SubmitScores
 from standings.v1 import ranking_service_pb2 as pb
 
 

@@ -18,11 +18,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Final
 
 from core.errors import Draining, QueueFull, StandingsError
-from core.submit_scores import SubmitResults
+from core.submit_scores import SubmitResults, SubmitScores
 from core.types import Submission
 from server.drain import Drain
 from server.rpc.codec.submissions import decode_submissions, encode_submit_results
-from server.use_cases import SubmitScores
 from standings.v1 import ranking_service_pb2 as pb
 
 UNACKNOWLEDGED_MAX: Final = 4096

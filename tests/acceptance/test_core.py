@@ -30,6 +30,8 @@ from standings_client import (
 )
 from tests.fixtures.server import RunningServer
 
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
 
 async def test_a_submission_is_ranked_at_once(standings: RunningServer) -> None:
     """The answer to a submission carries its new rank and what was before."""
@@ -249,8 +251,10 @@ async def test_health_tells_the_stores_and_the_services(standings: RunningServer
             async with asyncio.timeout(10):
                 for name in ("", "postgres", "redis"):
                     request = health_pb2.HealthCheckRequest(service=name)
-                    while (await stub.Check(request)).status != 1:
-                        await asyncio.sleep(0.01)
+                    while (
+                        await stub.Check(request)
+                    ).status != health_pb2.HealthCheckResponse.SERVING:
+                        pass
 
 
 async def test_operators_see_the_shards(standings: RunningServer) -> None:

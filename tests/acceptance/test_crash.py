@@ -90,19 +90,21 @@ async def test_what_was_committed_before_a_kill_is_indexed_after_it(
     await empty(cluster)
     settings = settings_for(database, cluster)
     batch = [Submission("arena", user, user, submission_id=submission_id()) for user in USERS]
-    async with _server_process(_environment(settings)) as (pid, address):
-        async with AsyncClient(address, timeout_s=20) as client:
-            await client.boards.create(Board(board_id="arena", operator=Operator.INCREMENT))
-            await client.batch_submit_scores([Submission("arena", user, 1) for user in USERS])
-            for node in cluster.addresses:
-                cluster.node(node).freeze()
-            sending = asyncio.ensure_future(client.batch_submit_scores(batch, timeout_s=15))
-            await _committed(database, 2 * len(USERS))
-            os.kill(pid, signal.SIGKILL)
-            for node in cluster.addresses:
-                cluster.node(node).thaw()
-            with pytest.raises(StandingsError):
-                await sending
+    async with (
+        _server_process(_environment(settings)) as (pid, address),
+        AsyncClient(address, timeout_s=20) as client,
+    ):
+        await client.boards.create(Board(board_id="arena", operator=Operator.INCREMENT))
+        await client.batch_submit_scores([Submission("arena", user, 1) for user in USERS])
+        for node in cluster.addresses:
+            cluster.node(node).freeze()
+        sending = asyncio.ensure_future(client.batch_submit_scores(batch, timeout_s=15))
+        await _committed(database, 2 * len(USERS))
+        os.kill(pid, signal.SIGKILL)
+        for node in cluster.addresses:
+            cluster.node(node).thaw()
+        with pytest.raises(StandingsError):
+            await sending
 
     async with (
         serving(settings) as addresses,
