@@ -17,7 +17,8 @@ from bootstrap.settings import Settings
 from cli.serving import serving
 from standings_client import AsyncClient, Board, Operator, Outcome, StandingsError, Submission
 from tests.fakes.making import submission_id
-from tests.fixtures.server import empty, settings_for
+from tests.fixtures.redis import empty
+from tests.fixtures.server import settings_for
 
 pytestmark = pytest.mark.both_engines
 

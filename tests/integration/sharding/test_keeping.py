@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from core.ordering import encode_item
 from core.ports import Freshness
 from core.types import EntryState, IndexChange
@@ -11,7 +14,9 @@ from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.keys import SLOTS, copy_keys
 from tests.integration.sharding.board import SEASON, build, change_of, item_of
-from tests.integration.sharding.local_cluster import LocalCluster
+from tests.integration.sharding.nodes import owner, primaries, run
+
+pytestmark = pytest.mark.every_engine
 
 ANY = Freshness()
 BIG = 2**52
@@ -59,7 +64,7 @@ async def test_a_replay_stands_for_its_transactions(
 
 
 async def test_the_state_of_the_shards_is_told(
-    index: RedisIndex, keeping: RedisIndexKeeping, cluster: LocalCluster
+    index: RedisIndex, keeping: RedisIndexKeeping, cluster: EmbeddedRedisCluster
 ) -> None:
     """Owner, mark, entries and builds of each shard; seasons beyond one call are looked at too."""
     await build(keeping, [item_of(16, 1), item_of(32, 1), item_of(1, 1)])
@@ -68,8 +73,9 @@ async def test_the_state_of_the_shards_is_told(
 
     statuses = await keeping.shards(seasons)
 
+    owners = {node.address for node in await primaries(cluster)}
     assert [status.slot for status in statuses] == list(SLOTS)
-    assert {status.node_address for status in statuses} == set(cluster.addresses)
+    assert {status.node_address for status in statuses} == owners
     assert [status.entry_count for status in statuses] == [2, 1, *[0] * 14]
     assert [status.shard for status in statuses if status.building] == [9]
     assert all(status.reachable and status.checkpoint == 100 for status in statuses)
@@ -98,11 +104,11 @@ async def test_a_build_takes_only_its_own_chunks_in_order(
 
 
 async def test_a_build_that_lost_its_copy_starts_again(
-    keeping: RedisIndexKeeping, cluster: LocalCluster
+    keeping: RedisIndexKeeping, cluster: EmbeddedRedisCluster
 ) -> None:
     """A copy with a key gone takes no chunk and is not put in place."""
     await keeping.begin(SEASON, 0, token="a", horizon=100)
-    cluster.primaries[0].run("DEL", copy_keys(0, SEASON)[1])
+    await run(await owner(cluster, 0), "DEL", copy_keys(0, SEASON)[1])
 
     assert not await keeping.load(SEASON, 0, token="a", chunk=0, items=b"")
     assert not await keeping.swap(SEASON, 0, token="a", chunks=0)

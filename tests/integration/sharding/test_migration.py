@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
+from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from core.errors import IndexUnavailable
 from core.ports import Freshness
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
-from sharding.keys import SLOTS, done_key, meta_key, season_keys
+from sharding.keys import done_key, meta_key, season_keys
 from sharding.router import Router
+from tests.fixtures.redis import empty
 from tests.integration.sharding.board import SEASON, build, change_of, item_of
-from tests.integration.sharding.local_cluster import LocalCluster, LocalNode
+from tests.integration.sharding.nodes import Move, owner, primaries
+
+pytestmark = pytest.mark.every_engine
 
 ANY = Freshness()
 SHARD = 2
-SLOT = SLOTS[SHARD]
 KEYS = (meta_key(SHARD), done_key(SHARD), *season_keys(SHARD, SEASON))
 ITEMS = [item_of(16 * n + SHARD, n) for n in range(100)]
 
 
 @pytest.fixture
-def move(cluster: LocalCluster) -> Iterator[tuple[LocalNode, LocalNode]]:
-    """The source and the target of a move of SLOT, which is undone afterwards."""
-    source, target = cluster.primaries[0], cluster.primaries[1]
-    yield source, target
-    cluster.flush()
-    cluster.give_back(SLOT, source)
+async def move(cluster: EmbeddedRedisCluster) -> AsyncIterator[Move]:
+    """A move of SHARD, which is undone afterwards."""
+    source = await owner(cluster, SHARD)
+    others = [node for node in await primaries(cluster) if node is not source]
+    move = Move(cluster, SHARD, source, others[0])
+    yield move
+    await empty(cluster)
+    await move.undo()
 
 
 async def rank_of_last(index: RedisIndex) -> int:
@@ -43,60 +48,46 @@ async def rank_of_last(index: RedisIndex) -> int:
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 3, 0, 2), (2, 0, 3, 1), (3, 2, 1, 0)])
 async def test_a_read_in_the_middle_of_a_move_is_right_or_refused(
-    index: RedisIndex,
-    keeping: RedisIndexKeeping,
-    cluster: LocalCluster,
-    move: tuple[LocalNode, LocalNode],
-    order: tuple[int, ...],
+    index: RedisIndex, keeping: RedisIndexKeeping, move: Move, order: tuple[int, ...]
 ) -> None:
     """With any of the keys gone ahead a count is whole or there is none."""
     await build(keeping)
     await index.apply(101, [change_of(item) for item in ITEMS])
-    source, target = move
-    cluster.start_move(SLOT, source, target)
+    await move.begin()
 
     assert await rank_of_last(index) == len(ITEMS)
     for place in order[:-1]:
-        cluster.move_keys(source, target, [KEYS[place]])
+        await move.carry(KEYS[place])
         with pytest.raises(IndexUnavailable):
             await rank_of_last(index)
         assert await index.apply(102, [change_of(ITEMS[0])]) == {(SEASON, SHARD)}
-    cluster.move_keys(source, target, [KEYS[order[-1]]])
+    await move.carry(KEYS[order[-1]])
     assert await rank_of_last(index) == len(ITEMS)
     assert await index.apply(103, [change_of(ITEMS[0])]) == frozenset()
-    cluster.end_move(SLOT, target)
+    await move.end()
     assert await rank_of_last(index) == len(ITEMS)
 
 
 async def test_a_move_that_is_done_is_followed_and_remembered(
-    index: RedisIndex,
-    keeping: RedisIndexKeeping,
-    router: Router,
-    cluster: LocalCluster,
-    move: tuple[LocalNode, LocalNode],
+    index: RedisIndex, keeping: RedisIndexKeeping, router: Router, move: Move
 ) -> None:
     """The first call after a move succeeds, and the next one knows where to go."""
     await build(keeping)
     await index.apply(101, [change_of(item) for item in ITEMS])
-    source, target = move
-    cluster.start_move(SLOT, source, target)
-    cluster.move_keys(source, target, KEYS)
-    cluster.end_move(SLOT, target)
+    await move.begin()
+    await move.carry(*KEYS)
+    await move.end()
 
     assert await rank_of_last(index) == len(ITEMS)
 
-    assert str(router.owner(SHARD)) == target.address
+    assert str(router.owner(SHARD)) == move.target.address
 
 
 async def test_writers_lose_nothing_while_a_slot_moves(
-    index: RedisIndex,
-    keeping: RedisIndexKeeping,
-    cluster: LocalCluster,
-    move: tuple[LocalNode, LocalNode],
+    index: RedisIndex, keeping: RedisIndexKeeping, move: Move
 ) -> None:
     """50 concurrent writers during a whole move: every apply is taken and there once."""
     await build(keeping)
-    source, target = move
     xids = iter(range(101, 2601))
     moved = asyncio.Event()
     failed: list[object] = []
@@ -104,15 +95,15 @@ async def test_writers_lose_nothing_while_a_slot_moves(
     async def write() -> None:
         for xid in xids:
             if xid == 1000:
-                await asyncio.to_thread(move_slot)
+                await move_all()
                 moved.set()
             failed.extend(await index.apply(xid, [change_of(item_of(16 * xid + SHARD, xid))]))
 
-    def move_slot() -> None:
-        cluster.start_move(SLOT, source, target)
+    async def move_all() -> None:
+        await move.begin()
         for key in KEYS:
-            cluster.move_keys(source, target, [key])
-        cluster.end_move(SLOT, target)
+            await move.carry(key)
+        await move.end()
 
     await asyncio.gather(*(write() for _ in range(50)))
 

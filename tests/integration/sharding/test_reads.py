@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from core.errors import IndexUnbuilt, ReadBehind
 from core.ordering import RESULT_BYTES
 from core.ports import Freshness, IndexView
@@ -22,7 +23,9 @@ from tests.integration.sharding.board import (
     item_of,
     ordering,
 )
-from tests.integration.sharding.local_cluster import LocalCluster
+from tests.integration.sharding.nodes import owner, run
+
+pytestmark = pytest.mark.every_engine
 
 ANY = Freshness()
 DIRECTIONS = list(product(SortOrder, SortOrder))
@@ -133,11 +136,11 @@ async def test_a_season_that_is_not_there_is_no_answer(
 
 @pytest.mark.parametrize("lost", [0, 1])
 async def test_a_season_that_lost_a_key_is_no_answer(
-    index: RedisIndex, keeping: RedisIndexKeeping, cluster: LocalCluster, lost: int
+    index: RedisIndex, keeping: RedisIndexKeeping, cluster: EmbeddedRedisCluster, lost: int
 ) -> None:
     """A shard whose hash or whose set vanished says so, even where it was empty."""
     await build(keeping)
-    cluster.primaries[0].run("DEL", season_keys(2, SEASON)[lost])
+    await run(await owner(cluster, 2), "DEL", season_keys(2, SEASON)[lost])
 
     with pytest.raises(IndexUnbuilt):
         await index.page(SEASON, after=b"", offset=0, limit=10, fresh=ANY)
@@ -145,12 +148,12 @@ async def test_a_season_that_lost_a_key_is_no_answer(
 
 
 async def test_a_season_that_lost_an_entry_is_no_answer(
-    index: RedisIndex, keeping: RedisIndexKeeping, cluster: LocalCluster
+    index: RedisIndex, keeping: RedisIndexKeeping, cluster: EmbeddedRedisCluster
 ) -> None:
     """A set with another count than the guard's is broken; an apply to it fails for its season."""
     item = item_of(16, 5)
     await build(keeping, [item])
-    cluster.primaries[0].run("ZREM", season_keys(0, SEASON)[1], item.key)
+    await run(await owner(cluster, 0), "ZREM", season_keys(0, SEASON)[1], item.key)
 
     with pytest.raises(IndexUnbuilt):
         await index.users(SEASON, [16], cutoff_bytes=32, fresh=ANY)

@@ -1,0 +1,128 @@
+"""The healer and the builder on real stores: the index becomes equal to the ledger."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.clock import SystemClock
+from core.errors import IndexUnbuilt
+from core.list_shards import ListShards
+from core.types import Operator, ShardState
+from jobs.purge_boards import PurgeBoards
+from tests.fakes.making import board_spec, submission
+from tests.fixtures.keeping import Kept
+from tests.fixtures.redis import empty
+
+pytestmark = pytest.mark.both_engines
+
+USERS = range(1, 101)
+
+
+async def test_a_transaction_that_was_never_applied_is_replayed(kept: Kept) -> None:
+    """The worker died after its commit: one step of the healer brings what it left."""
+    board = await kept.boards.create(board_spec(operator=Operator.INCREMENT))
+    await kept.build.season(board.season.number)
+    await kept.apply(await kept.record(board, [submission(user, 1) for user in USERS]))
+    await kept.record(board, [submission(user, 5) for user in USERS if user % 3])
+    assert await kept.shown(board) != await kept.truth(board)
+
+    await kept.heal()
+
+    assert await kept.shown(board) == await kept.truth(board)
+
+
+async def test_checkpoints_follow_the_horizon_and_say_when(kept: Kept) -> None:
+    """With nothing missing every shard's mark reaches the horizon of the ledger."""
+    board = await kept.boards.create(board_spec())
+    await kept.build.season(board.season.number)
+    await kept.apply(await kept.record(board, [submission(user, 1) for user in USERS]))
+
+    await kept.heal()
+
+    reports = await ListShards(kept.history, kept.keeping, SystemClock())()
+    horizon = await kept.history.horizon()
+    assert {report.watermark for report in reports} <= set(range(horizon - 1, horizon + 1))
+    assert {report.state for report in reports} == {ShardState.READY}
+    assert all(report.lag_ms is not None and report.lag_ms < 10_000 for report in reports)
+    assert sum(report.entry_count for report in reports) == len(USERS)
+
+
+async def test_a_late_apply_after_healing_changes_nothing(kept: Kept) -> None:
+    """What the healer has brought is not undone by the worker that comes late."""
+    board = await kept.boards.create(board_spec(operator=Operator.SET))
+    await kept.build.season(board.season.number)
+    late = await kept.record(board, [submission(user, 9) for user in USERS])
+    await kept.apply(await kept.record(board, [submission(user, user) for user in USERS]))
+    await kept.heal()
+
+    await kept.apply(late)
+
+    assert await kept.shown(board) == await kept.truth(board)
+
+
+async def test_an_empty_redis_is_unbuilt_and_then_built(kept: Kept) -> None:
+    """After a flush no read is answered until all is there again, and then it is equal."""
+    board = await kept.boards.create(board_spec())
+    other = await kept.boards.create(board_spec("other"))
+    await kept.build_missing()
+    await kept.apply(await kept.record(board, [submission(user, user) for user in USERS]))
+    await empty(kept.cluster)
+    with pytest.raises(IndexUnbuilt):
+        await kept.shown(board)
+    await kept.heal()
+    with pytest.raises(IndexUnbuilt):
+        await kept.shown(board)
+
+    await kept.build_missing()
+
+    assert await kept.shown(board) == await kept.truth(board)
+    assert await kept.shown(other) == []
+
+
+async def test_a_shard_that_missed_more_than_the_outbox_keeps_is_built_anew(kept: Kept) -> None:
+    """A shard that was away for longer than transactions are kept cannot be caught up."""
+    board = await kept.boards.create(board_spec())
+    await kept.build.season(board.season.number)
+    await kept.record(board, [submission(user, user) for user in USERS])
+    await kept.execute("update outbox set record_time = now() - interval '2 days'")
+    await kept.retention.trim_outbox()
+
+    await kept.heal()
+    with pytest.raises(IndexUnbuilt):
+        await kept.shown(board)
+    await kept.build_missing()
+    await kept.heal()
+
+    assert await kept.shown(board) == await kept.truth(board)
+
+
+async def test_two_builders_at_once_leave_one_whole_copy(kept: Kept) -> None:
+    """Whoever loses the copy gives up; what is read is whole."""
+    board = await kept.boards.create(board_spec())
+    await kept.record(board, [submission(user, user) for user in USERS])
+    season = board.season.number
+    horizon = await kept.history.horizon()
+    assert await kept.keeping.begin(season, 3, token="theirs", horizon=horizon)
+
+    await kept.build.season(season)
+
+    assert not await kept.keeping.swap(season, 3, token="theirs", chunks=0)
+    assert await kept.shown(board) == await kept.truth(board)
+
+
+async def test_a_deleted_board_leaves_nothing_in_either_store(kept: Kept) -> None:
+    """The purge empties the table and the index, and a late apply brings nothing back."""
+    board = await kept.boards.create(board_spec())
+    await kept.build.season(board.season.number)
+    result = await kept.record(board, [submission(user, user) for user in USERS])
+    await kept.apply(result)
+    await kept.boards.delete("board", etag="")
+    await kept.execute("update boards set delete_time = now() - interval '1 minute'")
+
+    await PurgeBoards(kept.retention, kept.keeping)()
+    await kept.apply(result)
+
+    assert await kept.execute("select from entries") == []
+    with pytest.raises(IndexUnbuilt):
+        await kept.shown(board)
+    assert await kept.retention.deleted_seasons() == []
