@@ -23,7 +23,7 @@ async def test_a_transaction_that_was_never_applied_is_replayed(kept: Kept) -> N
     board = await kept.boards.create(board_spec(operator=Operator.INCREMENT))
     await kept.build.season(board.season.number)
     await kept.apply(await kept.record(board, [submission(user, 1) for user in USERS]))
-    await kept.record(board, [submission(user, 5) for user in USERS if user % 3])
+    await kept.record(board, [submission(user, 5) for user in range(201, 301)])
     assert await kept.shown(board) != await kept.truth(board)
 
     await kept.heal()
@@ -56,6 +56,19 @@ async def test_a_late_apply_after_healing_changes_nothing(kept: Kept) -> None:
     await kept.heal()
 
     await kept.apply(late)
+
+    assert await kept.shown(board) == await kept.truth(board)
+
+
+async def test_applies_in_the_wrong_order_leave_the_newest(kept: Kept) -> None:
+    """An apply that is overtaken by a newer one of the same users is passed over."""
+    board = await kept.boards.create(board_spec(operator=Operator.SET))
+    await kept.build.season(board.season.number)
+    first = await kept.record(board, [submission(user, 9) for user in USERS])
+    second = await kept.record(board, [submission(user, user) for user in USERS])
+
+    await kept.apply(second)
+    await kept.apply(first)
 
     assert await kept.shown(board) == await kept.truth(board)
 
