@@ -32,3 +32,6 @@ def configure_logging(settings: LogSettings) -> None:
         )
     )
     logging.basicConfig(level=settings.level, handlers=[handler], force=True)
+    # Its warnings quote the driver's messages, which name hosts and users; callers are told what
+    # failed, and that is logged.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from jobs.schedule import all_jobs
 from server.app import Server
 from server.health import Health
 from server.use_cases import UseCases
+
+_log = logging.getLogger(__name__)
 
 _PROVE_S: Final = 0.1
 _WATCH_S: Final = 1.0
@@ -87,7 +90,11 @@ async def _watch_stores(container: Container, health: Health) -> None:
     proven: set[str] = set()
     while True:
         for store, answers in (("postgres", _postgres_answers), ("redis", _redis_answers)):
-            serving = await answers(container)
+            try:
+                serving = await answers(container)
+            except Exception:  # noqa: BLE001 - a bug in a check must not end the checking
+                _log.exception("a store could not be checked", extra={"store": store})
+                serving = False
             health.set(store, serving=serving)
             if serving:
                 proven.add(store)

@@ -5,33 +5,32 @@ up the next one; a lone submission goes at once. The rules of PROTOCOL P1 and P2
 
 - a flush takes its arrival number when it is sealed, flushes in the order of their sealing;
 - a (board, user) or a submission id that is on its way is not put into a second flush;
-- what is left behind holds back all that its source sent after it, so that a stream arrives in
-  its own order.
+- what has to wait holds back all that its source sent after it, so that a stream arrives in its
+  own order.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+import logging
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from core.board_directory import BoardDirectory
 from core.errors import BoardChanged, QueueFull, StandingsError
 from core.ports import Flush, FlushResult, Index, Ledger, Placed
 from core.types import Board, Recorded, Submission, shard_of
+from core.waiting_lines import Sealed, WaitingLines
 
-FLUSH_SIZE_MAX: Final = 512
-"""Places are 10 bits of the arrival; beyond 500 rows a larger batch is no cheaper per row."""
+_log = logging.getLogger(__name__)
+
 _FLUSHES_MAX: Final = 2
 """One in flight gives 55 to 70 % of two; four give no more, at three times the p99."""
-_WAVES_MAX: Final = 8
-"""Submissions of one (board, user) in a flush: each one more is a statement more."""
 _UNSETTLED_MAX: Final = 16_384
 """Submissions a worker holds before it refuses more: half a second of work at full speed."""
-_LOOKUPS_MAX: Final = 3
-"""How often a flush looks up a board that changes under it."""
+_LOOKUPS_MAX: Final = 8
+"""How often a flush looks up boards that change under it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +52,16 @@ class _Call:
 
 @dataclass(slots=True)
 class _Waiting:
+    """A submission in line. The key names the board by its id: a board that is deleted and made
+    again on the way is another one, but its users are not to overtake themselves either.
+    """
+
     submission: Submission
     board: Board
-    key: tuple[int, int]
+    key: tuple[str, int]
+    submission_id: str
     call: _Call
     position: int
-
-
-@dataclass(slots=True)
-class _Sealed:
-    """A flush: its submissions in order, how often each user stands in it, and its ids."""
-
-    items: list[_Waiting] = field(default_factory=list)
-    keys: Counter[tuple[int, int]] = field(default_factory=Counter)
-    ids: set[str] = field(default_factory=set)
 
 
 class SubmissionBatcher:
@@ -76,10 +71,7 @@ class SubmissionBatcher:
         self._ledger = ledger
         self._index = index
         self._boards = boards
-        # One line a source: where its first one cannot go, the others need not be looked at.
-        self._lines: dict[Hashable, deque[_Waiting]] = {}
-        self._keys_in_flight: set[tuple[int, int]] = set()
-        self._ids_in_flight: set[str] = set()
+        self._lines: WaitingLines[_Waiting] = WaitingLines()
         self._flushes = 0
         self._unsettled = 0
         self._kick_scheduled = False
@@ -101,10 +93,20 @@ class SubmissionBatcher:
         if not submissions:
             call.settled.set_result([])
             return call.settled
-        line = self._lines.setdefault(source, deque())
-        for position, (submission, board) in enumerate(submissions):
-            key = (board.number, submission.user_id)
-            line.append(_Waiting(submission, board, key, call, position))
+        self._lines.add(
+            source,
+            [
+                _Waiting(
+                    submission,
+                    board,
+                    (submission.board_id, submission.user_id),
+                    submission.submission_id,
+                    call,
+                    position,
+                )
+                for position, (submission, board) in enumerate(submissions)
+            ],
+        )
         self._unsettled += len(submissions)
         if not self._kick_scheduled:
             # At the end of this turn of the loop, so that calls that came in together go together.
@@ -119,8 +121,8 @@ class SubmissionBatcher:
 
     def _kick(self) -> None:
         self._kick_scheduled = False
-        while self._lines and self._flushes < _FLUSHES_MAX:
-            sealed = self._seal()
+        while self._flushes < _FLUSHES_MAX:
+            sealed = self._lines.seal()
             if not sealed.items:
                 return
             self._flushes += 1
@@ -128,47 +130,18 @@ class SubmissionBatcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _seal(self) -> _Sealed:
-        """Takes what may go now: from each source in turn, in its order."""
-        sealed = _Sealed()
-        for source, line in list(self._lines.items()):
-            while line and len(sealed.items) < FLUSH_SIZE_MAX and self._may_go(line[0], sealed):
-                item = line.popleft()
-                sealed.items.append(item)
-                sealed.keys[item.key] += 1
-                sealed.ids.add(item.submission.submission_id)
-            del self._lines[source]
-            if line:
-                # To the end, so that a long line does not keep the others waiting.
-                self._lines[source] = line
-            if len(sealed.items) == FLUSH_SIZE_MAX:
-                break
-        self._keys_in_flight |= sealed.keys.keys()
-        self._ids_in_flight |= sealed.ids
-        return sealed
-
-    def _may_go(self, item: _Waiting, sealed: _Sealed) -> bool:
-        submission_id = item.submission.submission_id
-        return (
-            item.key not in self._keys_in_flight
-            and sealed.keys[item.key] < _WAVES_MAX
-            and submission_id not in self._ids_in_flight
-            and submission_id not in sealed.ids
-        )
-
-    async def _flush(self, sealed: _Sealed) -> None:
+    async def _flush(self, sealed: Sealed[_Waiting]) -> None:
         try:
-            result = await self._record(sealed)
-        except Exception as error:  # noqa: BLE001 - a bug; the calls tell it, none waits for ever
+            result = await self._record_and_release(sealed)
+            # The next flush is on its way already; these callers wait for the index as well.
+            missed = await self._apply(result)
+        except BaseException as error:
+            # A bug, or the end of the process: the calls tell it, and none waits for ever.
             for item in sealed.items:
                 self._break(item, error)
+            if not isinstance(error, Exception):
+                raise
             return
-        finally:
-            self._release(sealed)
-        # The next flush is on its way already; these callers wait for the index as well.
-        missed: set[tuple[int, int]] = set()
-        for xid, changes in result.changes.items():
-            missed |= await self._index.apply(xid, changes)
         for place, item in enumerate(sealed.items):
             outcome = result.results[place]
             if isinstance(outcome, Recorded):
@@ -177,9 +150,18 @@ class SubmissionBatcher:
             else:
                 self._settle(item, outcome)
 
-    async def _record(self, sealed: _Sealed) -> FlushResult:
-        """Records a flush; submissions whose board changed on the way go again with the new
-        definition and in their old places, before anything behind them can overtake.
+    async def _record_and_release(self, sealed: Sealed[_Waiting]) -> FlushResult:
+        try:
+            return await self._record(sealed)
+        finally:
+            self._lines.release(sealed)
+            self._flushes -= 1
+            self._kick()
+
+    async def _record(self, sealed: Sealed[_Waiting]) -> FlushResult:
+        """Records a flush. Where a board has changed on the way the ledger takes none of that
+        transaction, and all of it goes again with the new definition and in the old places, so
+        that nothing overtakes.
         """
         placed = [
             Placed(item.submission, item.board, place) for place, item in enumerate(sealed.items)
@@ -192,10 +174,7 @@ class SubmissionBatcher:
             return FlushResult(dict.fromkeys(range(len(placed)), error))
         result = FlushResult()
         for _ in range(_LOOKUPS_MAX):
-            try:
-                recorded = await self._ledger.record(Flush(arrival, placed))
-            except StandingsError as error:
-                recorded = FlushResult({item.place: error for item in placed})
+            recorded = await self._ledger.record(Flush(arrival, placed))
             result.results |= recorded.results
             for xid, changes in recorded.changes.items():
                 result.changes.setdefault(xid, []).extend(changes)
@@ -207,21 +186,31 @@ class SubmissionBatcher:
 
     async def _look_up(self, placed: Sequence[Placed], result: FlushResult) -> list[Placed]:
         """The submissions with their boards as they are now; without those whose board is gone."""
+        boards: dict[str, Board | StandingsError] = {}
+        for board_id in {item.submission.board_id for item in placed}:
+            try:
+                boards[board_id] = await self._boards.reload(board_id)
+            except StandingsError as error:
+                boards[board_id] = error
         found = []
         for item in placed:
-            try:
-                board = await self._boards.reload(item.submission.board_id)
-            except StandingsError as error:
-                result.results[item.place] = error
+            board = boards[item.submission.board_id]
+            if isinstance(board, StandingsError):
+                result.results[item.place] = board
             else:
                 found.append(Placed(item.submission, board, item.place))
         return found
 
-    def _release(self, sealed: _Sealed) -> None:
-        self._keys_in_flight -= sealed.keys.keys()
-        self._ids_in_flight -= sealed.ids
-        self._flushes -= 1
-        self._kick()
+    async def _apply(self, result: FlushResult) -> set[tuple[int, int]]:
+        """Makes a flush visible; returns the (season, shard) pairs that missed it."""
+        missed: set[tuple[int, int]] = set()
+        for xid, changes in result.changes.items():
+            try:
+                missed |= await self._index.apply(xid, changes)
+            except Exception:  # noqa: BLE001 - what is committed is acknowledged all the same
+                _log.exception("an apply failed; the healer brings it")
+                missed |= {(change.season_number, change.shard) for change in changes}
+        return missed
 
     def _settle(self, item: _Waiting, result: Settled | StandingsError) -> None:
         self._unsettled -= 1
@@ -231,9 +220,11 @@ class SubmissionBatcher:
         if call.remaining == 0 and not call.settled.done():
             call.settled.set_result([entry for entry in call.results if entry is not None])
 
-    def _break(self, item: _Waiting, error: Exception) -> None:
+    def _break(self, item: _Waiting, error: BaseException) -> None:
         self._unsettled -= 1
         if not item.call.settled.done():
-            item.call.settled.set_exception(error)
+            item.call.settled.set_exception(
+                error if isinstance(error, Exception) else RuntimeError("the flush was ended")
+            )
             # Its caller may be gone; looking keeps asyncio from logging it for everybody.
             item.call.settled.exception()

@@ -44,21 +44,30 @@ class BoardDirectory:
         return await asyncio.shield(task)
 
     def put(self, board: Board) -> None:
-        """Notes a definition that this worker has just read or changed."""
-        self._known[board.spec.board_id] = (self._clock.monotonic_s(), board)
+        """Notes a definition that this worker has just changed, whatever is being read now."""
+        self._loading.pop(board.spec.board_id, None)
+        self._note(board)
 
     def forget(self, board_id: str) -> None:
         """Drops a definition that no longer holds."""
+        self._loading.pop(board_id, None)
         self._known.pop(board_id, None)
 
     async def _load(self, board_id: str) -> Board:
-        self.forget(board_id)
+        self._known.pop(board_id, None)
         board = await self._boards.get(board_id)
-        self.put(board)
+        self._note(board)
         return board
 
+    def _note(self, board: Board) -> None:
+        known = self._known.get(board.spec.board_id)
+        # A read that began before a change may end after it.
+        if known is None or (known[1].number, known[1].version) <= (board.number, board.version):
+            self._known[board.spec.board_id] = (self._clock.monotonic_s(), board)
+
     def _loaded(self, board_id: str, task: asyncio.Task[Board]) -> None:
-        self._loading.pop(board_id, None)
+        if self._loading.get(board_id) is task:
+            del self._loading[board_id]
         if not task.cancelled():
             # Every caller may be gone by now; looking keeps asyncio from logging the failure.
             task.exception()

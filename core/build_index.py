@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import IndexUnavailable
@@ -14,8 +14,9 @@ from core.types import SHARD_COUNT
 
 _CHUNK_SIZE: Final = 1_000
 """Entries a function call loads: about a millisecond of a Redis node's time."""
-_SHARDS_AT_ONCE: Final = 4
-"""PostgreSQL prepares the next chunks while Redis takes in these."""
+_SHARDS_AT_ONCE: Final = 3
+"""In this process, whoever asks. PostgreSQL prepares the next chunks while Redis takes in these;
+the healer and the health checks need the connections that are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class BuildIndex:
 
     history: LedgerHistory
     keeping: IndexKeeping
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_SHARDS_AT_ONCE))
 
     async def season(self, season_number: int) -> None:
         """Builds one season on all 16 shards. Raises Unavailable."""
@@ -38,15 +40,18 @@ class BuildIndex:
         the others are built all the same.
         """
         horizon = await self.history.horizon()
-        limit = asyncio.Semaphore(_SHARDS_AT_ONCE)
-
-        async def build(season_number: int, shard: int) -> bool:
-            async with limit:
-                return await self._build(season_number, shard, horizon)
-
-        built = await asyncio.gather(*(build(*pair) for pair in pairs))
+        built = await asyncio.gather(
+            *(self._build_in_turn(*pair, horizon) for pair in pairs), return_exceptions=True
+        )
+        for outcome in built:
+            if isinstance(outcome, BaseException):
+                raise outcome
         if not all(built):
             raise IndexUnavailable
+
+    async def _build_in_turn(self, season_number: int, shard: int, horizon: int) -> bool:
+        async with self.turns:
+            return await self._build(season_number, shard, horizon)
 
     async def _build(self, season_number: int, shard: int, horizon: int) -> bool:
         token = uuid.uuid4().hex

@@ -31,17 +31,15 @@ class HealIndex:
 
     async def __call__(self) -> None:
         """Raises LedgerUnavailable; shards that do not answer are left for the next step."""
-        checkpoints = {
-            status.shard: status.checkpoint
-            for status in await self.keeping.shards([])
-            if status.checkpoint is not None
-        }
-        if not checkpoints:
-            return
-        changes = await self.history.changes(min(checkpoints.values()))
-        await asyncio.gather(
-            *(self._heal(shard, since, changes) for shard, since in checkpoints.items())
-        )
+        groups: dict[int, list[int]] = {}
+        for status in await self.keeping.shards([]):
+            if status.checkpoint is not None:
+                groups.setdefault(status.checkpoint, []).append(status.shard)
+        # Nearly always one group. A shard that stays behind must not slow the others down: how
+        # far one look at the outbox reaches depends on where it begins.
+        for since, shards in groups.items():
+            changes = await self.history.changes(since)
+            await asyncio.gather(*(self._heal(shard, since, changes) for shard in shards))
 
     async def _heal(self, shard: int, since: int, changes: LedgerChanges) -> None:
         try:

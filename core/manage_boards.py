@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from core.board_directory import BoardDirectory
 from core.build_index import BuildIndex
-from core.errors import InvalidInput, Unavailable
+from core.errors import InvalidInput, StandingsError
 from core.ports import Boards, IndexKeeping
 from core.tokens import TokenSigner
 from core.types import Board, BoardSpec
@@ -36,7 +36,7 @@ class ManageBoards:
         self.directory.put(board)
         try:
             await self.build.season(board.season.number)
-        except Unavailable:
+        except StandingsError:
             _log.warning("a new season is not in the index yet", extra=_names(board))
         return board
 
@@ -73,7 +73,7 @@ class ManageBoards:
         self.directory.forget(board_id)
         try:
             await self.keeping.drop(board.season.number)
-        except Unavailable:
+        except StandingsError:
             _log.warning("a deleted season is still in the index", extra=_names(board))
 
 

@@ -84,7 +84,9 @@ class Ledger(Protocol):
         """Records a flush and returns a result for every place.
 
         A submission that was recorded before gets its first outcome; one that the database
-        refuses fails alone. Raises LedgerUnavailable when it is unknown what was stored.
+        refuses fails alone. Where a board has another version than the flush was made for, the
+        result of its whole transaction is BoardChanged. Never raises for the store's trouble:
+        that is a result, too, and it is unknown then whether the submission was stored.
         """
 
     async def standings(

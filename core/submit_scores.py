@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,15 @@ from core.ordering import KEY_BYTES
 from core.ports import Freshness
 from core.reading import Question, Reading
 from core.tokens import merge_writes
-from core.types import Board, Outcome, RankMode, Submission, SubmitResult, shard_of
+from core.types import (
+    Board,
+    Outcome,
+    RankMode,
+    Recorded,
+    Submission,
+    SubmitResult,
+    shard_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +33,30 @@ class SubmitResults:
 
 @dataclass(slots=True)
 class _Asked:
-    """A submission on its way through the call: what it is, and what became of it so far."""
+    """A submission that went into the batcher."""
 
     submission: Submission
     board: Board
-    settled: Settled | StandingsError | None = None
+
+
+@dataclass(slots=True)
+class _Done:
+    """A submission that is recorded, and what is known of it so far."""
+
+    asked: _Asked
+    recorded: Recorded
+    indexed: bool
     rank: int | None = None
+
+    @property
+    def user_id(self) -> int:
+        """Whose score it is."""
+        return self.asked.submission.user_id
+
+    @property
+    def shard(self) -> int:
+        """Where the index keeps it."""
+        return shard_of(self.user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +70,8 @@ class SubmitScores:
         """Records submissions; an error given in place of one comes back in its place.
 
         Cost: two round trips to PostgreSQL and one to the index, shared with whatever else is
-        submitted at the moment. Raises QueueFull, and then none of them was taken.
+        submitted at the moment; one more to each for duplicates, two to the index for ranks.
+        Raises QueueFull, and then none of them was taken.
         """
         return await (await self.enqueue(submissions, source=object()))
 
@@ -56,11 +84,11 @@ class SubmitScores:
         the order of the calls, if each call is awaited before the next.
         """
         entries = await self._look_up(submissions)
-        asked = [entry for entry in entries if isinstance(entry, _Asked)]
         settled = self.batcher.enqueue(
-            [(entry.submission, entry.board) for entry in asked], source=source
+            [(entry.submission, entry.board) for entry in entries if isinstance(entry, _Asked)],
+            source=source,
         )
-        return self._answer(entries, asked, settled)
+        return self._answer(entries, settled)
 
     async def _look_up(
         self, submissions: Sequence[Submission | StandingsError]
@@ -89,79 +117,91 @@ class SubmitScores:
     async def _answer(
         self,
         entries: Sequence[_Asked | StandingsError],
-        asked: Sequence[_Asked],
         settled: Awaitable[Sequence[Settled | StandingsError]],
     ) -> SubmitResults:
-        for entry, outcome in zip(asked, await settled, strict=True):
-            entry.settled = outcome
-        recorded = [entry for entry in asked if isinstance(entry.settled, Settled)]
-        await self._fill_ranks([entry for entry in recorded if entry.submission.return_rank])
-        results = [
-            entry if isinstance(entry, StandingsError) else await self._result(entry)
-            for entry in entries
-        ]
-        return SubmitResults(results, self._token(recorded))
+        outcomes = iter(await settled)
+        results: list[_Done | StandingsError] = []
+        for entry in entries:
+            outcome = entry if isinstance(entry, StandingsError) else next(outcomes)
+            if isinstance(entry, _Asked) and isinstance(outcome, Settled):
+                results.append(_Done(entry, outcome.recorded, outcome.indexed))
+            elif isinstance(outcome, StandingsError):
+                results.append(outcome)
+        done = [result for result in results if isinstance(result, _Done)]
+        await self._fill_indexed(done)
+        await self._fill_ranks([item for item in done if item.asked.submission.return_rank])
+        return SubmitResults(
+            results=[
+                result
+                if isinstance(result, StandingsError)
+                else SubmitResult(result.recorded, indexed=result.indexed, rank=result.rank)
+                for result in results
+            ],
+            consistency_token=self._token(done),
+        )
 
-    async def _result(self, entry: _Asked) -> SubmitResult | StandingsError:
-        settled = entry.settled
-        if not isinstance(settled, Settled):
-            return settled if settled is not None else Unavailable()
-        indexed = settled.indexed
-        if settled.recorded.outcome is Outcome.DUPLICATE and settled.recorded.touches_index:
-            indexed = await self._shows(entry, settled)
-        return SubmitResult(settled.recorded, indexed=indexed, rank=entry.rank)
+    async def _fill_indexed(self, done: Iterable[_Done]) -> None:
+        """Whether the index shows what duplicates changed in the past; a round trip for all."""
+        groups: dict[tuple[int, int], list[_Done]] = {}
+        for item in done:
+            if item.recorded.outcome is Outcome.DUPLICATE and item.recorded.touches_index:
+                groups.setdefault((item.recorded.season.number, item.shard), []).append(item)
+        shown = await asyncio.gather(
+            *(self._shows(season, group) for (season, _), group in groups.items())
+        )
+        for group, indexed in zip(groups.values(), shown, strict=True):
+            for item in group:
+                item.indexed = indexed
 
-    async def _shows(self, entry: _Asked, settled: Settled) -> bool:
-        """Whether the index has a transaction of the past. Costs a round trip."""
+    async def _shows(self, season_number: int, group: Sequence[_Done]) -> bool:
+        """Whether a shard has the transactions of its submissions."""
         try:
             await self.reading.index.users(
-                settled.recorded.season.number,
-                [entry.submission.user_id],
+                season_number,
+                [group[0].user_id],
                 cutoff_bytes=KEY_BYTES,
-                fresh=Freshness(_shard_xids([entry])),
+                fresh=Freshness(_xids_by_shard(group)),
             )
         except Unavailable:
             return False
         return True
 
-    async def _fill_ranks(self, entries: Iterable[_Asked]) -> None:
+    async def _fill_ranks(self, done: Iterable[_Done]) -> None:
         """The rank of each entry now. The writes stand whether or not their ranks are known."""
-        by_board: dict[int, list[_Asked]] = {}
-        for entry in entries:
-            by_board.setdefault(entry.board.number, []).append(entry)
+        by_board: dict[int, list[_Done]] = {}
+        for item in done:
+            by_board.setdefault(item.asked.board.number, []).append(item)
         for group in by_board.values():
+            board = group[0].asked.board
             question = Question(
-                board=group[0].board,
-                season=group[0].board.season,
-                fresh=Freshness(_shard_xids(group)),
+                board=board,
+                season=board.season,
+                fresh=Freshness(_xids_by_shard(group)),
                 as_of_ms=self.reading.clock.now_ms(),
             )
-            user_ids = list({entry.submission.user_id for entry in group})
+            user_ids = list({item.user_id for item in group})
             try:
                 ranks, _ = await self.reading.rank(question, user_ids, RankMode.ORDINAL)
             except StandingsError:
                 continue
-            for entry in group:
-                if entry.submission.user_id in ranks:
-                    entry.rank = ranks[entry.submission.user_id][1]
+            for item in group:
+                if item.user_id in ranks:
+                    item.rank = ranks[item.user_id][1]
 
-    def _token(self, recorded: Iterable[_Asked]) -> str:
+    def _token(self, done: Iterable[_Done]) -> str:
         return self.reading.signer.consistency(
             merge_writes(
-                (settled.recorded.season.number, settled.recorded.xid, shard_of(user_id))
-                for entry in recorded
-                if isinstance(settled := entry.settled, Settled)
-                and settled.recorded.touches_index
-                and (user_id := entry.submission.user_id)
+                (item.recorded.season.number, item.recorded.xid, item.shard)
+                for item in done
+                if item.recorded.touches_index
             )
         )
 
 
-def _shard_xids(entries: Iterable[_Asked]) -> Mapping[int, tuple[int, ...]]:
+def _xids_by_shard(done: Iterable[_Done]) -> Mapping[int, tuple[int, ...]]:
     """For each shard, the transactions of these submissions that it has to show."""
     xids: dict[int, set[int]] = {}
-    for entry in entries:
-        if isinstance(entry.settled, Settled) and entry.settled.recorded.touches_index:
-            shard = shard_of(entry.submission.user_id)
-            xids.setdefault(shard, set()).add(entry.settled.recorded.xid)
+    for item in done:
+        if item.recorded.touches_index:
+            xids.setdefault(item.shard, set()).add(item.recorded.xid)
     return {shard: tuple(ids) for shard, ids in xids.items()}

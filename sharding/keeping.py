@@ -104,7 +104,8 @@ class RedisIndexKeeping:
 
     async def reset(self, shard: int) -> None:
         """As core.ports.IndexKeeping.reset. Without its mark a shard answers UNBUILT for every
-        season, and the next build begins a new one.
+        season; the next build gives it a new one and a new incarnation, which the guards of all
+        other seasons are not of.
         """
         await self._call(shard, (b"UNLINK", meta_key(shard), done_key(shard)))
 

@@ -151,7 +151,8 @@ class Router:
             return True
         if trouble is Trouble.FUNCTION_MISSING:
             route.installs += 1
-            await self._node(route.address).install()
+            if route.installs == 1:
+                await self._node(route.address).install()
             return route.installs == 1
         self._map_doubted.set()
         if trouble is Trouble.LOST:

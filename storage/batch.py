@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from core.errors import (
-    BoardChanged,
     SeasonNotOpen,
     StandingsError,
     SubmissionIdInFuture,
@@ -119,7 +118,10 @@ def window_of(*, past: timedelta, future: timedelta) -> dict[str, Any]:
 
 
 def outcome_of(placed: Placed, row: RecordRow) -> Recorded | StandingsError:
-    """The result of a submission that was recorded now, or why it was not."""
+    """The result of a submission that was recorded now, or why it was not.
+
+    Whole transactions are refused for changed boards, so no row tells of one here.
+    """
     if row.refusal is not None:
         return _refusal(row)
     outcome = Outcome(row.outcome)
@@ -179,10 +181,8 @@ def _refusal(row: RecordRow) -> StandingsError:
             return SubmissionIdTooOld(row.server_time_ms)
         case "in future":
             return SubmissionIdInFuture(row.server_time_ms)
-        case "not open":
-            return SeasonNotOpen()
         case _:
-            return BoardChanged()
+            return SeasonNotOpen()
 
 
 def _numbers(values: list[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -75,6 +76,8 @@ with b as (
 )
 {_SELECT} from b join s using (board_no)
 """)  # noqa: S608  # constants of this module
+_ETAG: Final = re.compile(r"([0-9a-f]{1,7})-([0-9a-f]{1,15})")
+"""As core.types.Board.etag makes it, and no larger than the columns."""
 _NOTHING: Final = {
     "title": None,
     "min_score": None,
@@ -165,11 +168,10 @@ def _version(etag: str) -> dict[str, Any]:
     """
     if not etag:
         return {"board_no": None, "version": None}
-    try:
-        number, version = (int(part, 16) for part in etag.split("-"))
-    except ValueError:
+    match = _ETAG.fullmatch(etag)
+    if match is None:
         return {"board_no": 0, "version": 0}
-    return {"board_no": number, "version": version}
+    return {"board_no": int(match[1], 16), "version": int(match[2], 16)}
 
 
 def _board(row: Row) -> Board:

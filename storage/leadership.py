@@ -10,12 +10,15 @@ from typing import Final
 
 import psycopg
 
-from storage.pool import Connection
+from storage.pool import KEEPALIVES, Connection
 
 _log = logging.getLogger(__name__)
 
 _LOCK: Final = 0x4A6F6273
 """The advisory lock of the jobs ('Jobs')."""
+_SERVER_KEEPALIVES: Final = " ".join(
+    f"-c tcp_keepalives_{name}" for name in ("idle=5", "interval=2", "count=3")
+)
 _ASK_AGAIN_S: Final = 1.0
 _CONFIRM_S: Final = 1.0
 """How long a process may believe that it leads after its session is gone. Jobs are harmless to
@@ -39,7 +42,13 @@ class PostgresLeadership:
 
     async def _lead_once(self, work: Callable[[], Awaitable[None]]) -> None:
         connection: Connection = await psycopg.AsyncConnection.connect(
-            self._dsn, autocommit=True, connect_timeout=3, application_name="standings-jobs"
+            self._dsn,
+            autocommit=True,
+            connect_timeout=3,
+            application_name="standings-leader",
+            # The server must notice, too: it holds the lock for a machine that has vanished.
+            options=_SERVER_KEEPALIVES,
+            **KEEPALIVES,
         )
         async with connection:
             while not await _try_lock(connection):  # noqa: ASYNC110  # the lock tells nobody

@@ -9,10 +9,17 @@ from typing import Final
 import psycopg
 from psycopg import errors as pg
 
-from core.errors import InvalidInput, LedgerUnavailable, StandingsError, WriteConflict
+from core.errors import (
+    BoardChanged,
+    InvalidInput,
+    LedgerUnavailable,
+    StandingsError,
+    WriteConflict,
+)
 from core.ports import Flush, FlushResult, Placed
 from core.types import IndexChange, Standing, shard_of
 from core.waves import waves_of
+from resilience.deadline import within
 from storage.batch import (
     RecordRow,
     StoredRow,
@@ -31,6 +38,9 @@ _log = logging.getLogger(__name__)
 _ROW_ERRORS: Final = (pg.DataError, pg.IntegrityError, WriteConflict)
 """What one row can do to its whole batch; everything else speaks of the server."""
 _NEXT_ARRIVAL: Final = Statement.of("select nextval('arrival_flush') * 1024")
+_BRIEF_LOCKS: Final = "set local lock_timeout = '20ms'"
+_PATIENCE_S: Final = 1.0
+"""What a transaction may take beyond its statements: a connection, and two round trips."""
 _RUNS_MAX: Final = 10
 """A twin that raised 23505 has committed, so the next run finds it: more runs mean trouble."""
 
@@ -61,7 +71,7 @@ class PostgresLedger:
     async def record(self, flush: Flush) -> FlushResult:
         """See `Ledger.record`. One round trip where no (board, user) stands in it twice."""
         result = FlushResult()
-        await self._record_some(flush.arrival, flush.placed, result)
+        await self._record_some(flush.arrival, flush.placed, result, split=False)
         return result
 
     async def standings(
@@ -81,45 +91,68 @@ class PostgresLedger:
         return {row[0]: Standing(*row) for row in rows}
 
     async def _record_some(
-        self, arrival: int, placed: Sequence[Placed], result: FlushResult
+        self, arrival: int, placed: Sequence[Placed], result: FlushResult, *, split: bool
     ) -> None:
         """Records these in one transaction or, where a row is refused, in two halves one after
         the other, so that a bad row ends up alone (PROTOCOL P11).
         """
         try:
-            rows = await self._transact(arrival, placed)
+            rows = await self._transact(arrival, placed, patient=not split)
         except _ROW_ERRORS as error:
-            if len(placed) == 1:
-                result.results[placed[0].place] = _row_error(error)
+            if len(placed) == 1 or isinstance(error, BoardChanged):
+                reason = _row_error(error)
+                result.results |= {item.place: reason for item in placed}
                 return
             middle = len(placed) // 2
-            await self._record_some(arrival, placed[:middle], result)
-            await self._record_some(arrival, placed[middle:], result)
+            for part in (placed[:middle], placed[middle:]):
+                await self._record_some(arrival, part, result, split=True)
+                if isinstance(result.results[part[-1].place], BoardChanged):
+                    # The second half must not be recorded before the first.
+                    result.results |= {item.place: BoardChanged() for item in placed[middle:]}
+                    return
             return
+        except StandingsError as error:
+            result.results |= {item.place: error for item in placed}
+            return
+        await self._tell(rows, result)
+
+    async def _tell(self, rows: Sequence[tuple[Placed, RecordRow]], result: FlushResult) -> None:
+        """Adds what a committed transaction did; those it knew get their first outcome."""
         known = [item for item, row in rows if row.refusal == "known"]
-        stored = await self._first_outcomes(known) if known else {}
+        first: Mapping[str, StoredRow] | StandingsError = {}
+        if known:
+            try:
+                first = await self._first_outcomes(known)
+            except StandingsError as error:
+                first = error
         for item, row in rows:
-            first = stored.get(item.submission.submission_id)
-            result.results[item.place] = (
-                outcome_of(item, row) if first is None else duplicate_of(item, first)
-            )
+            if row.refusal != "known":
+                result.results[item.place] = outcome_of(item, row)
+            elif isinstance(first, StandingsError):
+                result.results[item.place] = first
+            else:
+                stored = first[item.submission.submission_id]
+                result.results[item.place] = duplicate_of(item, stored)
             if row.item is not None:
                 result.changes.setdefault(row.xid, []).append(
                     IndexChange(row.season_no, shard_of(item.submission.user_id), row.item)
                 )
 
     async def _transact(
-        self, arrival: int, placed: Sequence[Placed]
+        self, arrival: int, placed: Sequence[Placed], *, patient: bool
     ) -> Sequence[tuple[Placed, RecordRow]]:
         """Runs the transaction; again after a committed twin and, once, on a new connection.
 
-        The ids make a second run harmless also where the first one's end is unknown.
+        The ids make a second run harmless also where the first one's end is unknown. Whatever
+        the network does, it ends: a flush that never came back would hold up its users for ever.
         """
+        waves = waves_of(placed)
+        timeout_s = self._write_timeout_s * len(waves) + _PATIENCE_S
         reconnected = False
         for _ in range(_RUNS_MAX):
             try:
                 with translated():
-                    return await self._run(arrival, placed)
+                    return await within(timeout_s, self._run(arrival, waves, patient=patient))
             except pg.UniqueViolation:
                 continue
             except LedgerUnavailable as error:
@@ -127,18 +160,22 @@ class PostgresLedger:
                     raise
                 reconnected = True
                 # After a restart of the server every idle connection is as dead as this one.
-                await self._write.check()
+                with translated():
+                    await within(_PATIENCE_S, self._write.check())
         raise LedgerUnavailable
 
     async def _run(
-        self, arrival: int, placed: Sequence[Placed]
+        self, arrival: int, waves: Sequence[Sequence[Placed]], *, patient: bool
     ) -> Sequence[tuple[Placed, RecordRow]]:
-        waves = waves_of(placed)
+        """Raises BoardChanged, and then nothing is recorded."""
         async with self._write.connection() as connection:
-            if len(waves) == 1:
+            if len(waves) == 1 and patient:
                 return await self._run_wave(connection, arrival, waves[0], earlier=[], last=True)
             done: list[tuple[Placed, RecordRow]] = []
             async with connection.transaction():
+                if not patient:
+                    # The full patience was spent once; each half waits a little only.
+                    await connection.execute(_BRIEF_LOCKS)
                 for number, wave in enumerate(waves, start=1):
                     done += await self._run_wave(
                         connection, arrival, wave, earlier=done, last=number == len(waves)
@@ -166,7 +203,10 @@ class PostgresLedger:
                 "earlier_user_id": [item.submission.user_id for item, _ in changed],
             },
         )
-        return [(wave[row.place - 1], row) for row in map(RecordRow._make, rows)]
+        records = [(wave[row[0] - 1], RecordRow._make(row)) for row in rows]
+        if any(row.refusal == "board changed" for _, row in records):
+            raise BoardChanged
+        return records
 
     async def _first_outcomes(self, known: Sequence[Placed]) -> Mapping[str, StoredRow]:
         rows = await query(

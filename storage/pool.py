@@ -24,6 +24,15 @@ _WAITING_PER_CONNECTION: Final = 16
 """Callers that may wait for each connection before more are refused."""
 
 
+KEEPALIVES: Final[dict[str, Any]] = {
+    "tcp_user_timeout": 2000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""A connection whose other end has vanished is given up within seconds, not hours."""
+
+
 class PoolUse(Enum):
     """What a pool is for; each use has connections of its own, so that none starves another."""
 
@@ -43,7 +52,7 @@ async def open_pool(settings: PostgresSettings, dsn: str, use: PoolUse) -> Async
             "prepare_threshold": 1,
             "connect_timeout": settings.connect_timeout_s,
             "application_name": f"standings-{use.value}",
-            "tcp_user_timeout": 2000,
+            **KEEPALIVES,
             "options": (
                 f"-c statement_timeout={timeout_ms} -c lock_timeout={settings.lock_timeout_ms} "
                 # Compiling costs more than any of our statements takes.
@@ -93,6 +102,9 @@ def translated() -> Iterator[None]:
     except TooManyRequests as error:
         raise QueueFull from error
     except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+        raise LedgerUnavailable from error
+    except psycopg.InternalError as error:
+        # Among them a server that has become a read-only standby.
         raise LedgerUnavailable from error
 
 

@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 
 class PostgresSettings(BaseModel):
@@ -31,3 +33,23 @@ class PostgresSettings(BaseModel):
     """How old a submission id may be and still be told from a new one."""
     submission_ahead: timedelta = Field(default=timedelta(hours=24), le=timedelta(hours=36))
     """How far ahead of the database's clock a submission id may be."""
+
+    @field_validator("dsn", "direct_dsn")
+    @classmethod
+    def _is_a_connection_string(cls, dsn: SecretStr | None) -> SecretStr | None:
+        """Refuses here what the driver would quote, password and all, when it cannot read it."""
+        if dsn is not None and not _readable(dsn.get_secret_value()):
+            raise ValueError("not a connection string; does the password need %-encoding?")
+        return dsn
+
+
+def _readable(dsn: str) -> bool:
+    try:
+        parts = conninfo_to_dict(dsn)
+    except ProgrammingError:
+        return False
+    # What ends up here from behind an unencoded / or @ is part of a password.
+    host, port = str(parts.get("host", "")), str(parts.get("port", ""))
+    return not set(host) & set("@:") and all(
+        number.isdigit() for number in port.split(",") if number
+    )

@@ -1,7 +1,8 @@
 -- What every function shares: the guard of a (season, shard) and the conditional put.
 --
--- m  meta: C (every transaction below it is in), T (when C was set, ms), and per season in
---    rebuild b:<season> (the builder's token) and n:<season> (the chunks it has loaded)
+-- m  meta: C (every transaction below it is in), T (when C was set, ms), I (the shard's
+--    incarnation: a new one with each new C), and per season in rebuild b:<season> (the builder's
+--    token) and n:<season> (the chunks it has loaded)
 -- d  the transactions taken since C: xid -> xid
 -- h  user_id (8 bytes) -> value (36 bytes), and under '' the guard
 -- z  the 32-byte keys of live entries, all with score 0
@@ -27,17 +28,21 @@ local function is_live(value)
   return string.byte(value, 31) < 64
 end
 
-local function set_guard(h, state, epoch, live)
-  redis.call('HSET', h, '', struct.pack('>BI8I8', state, epoch, live))
+local function set_guard(h, state, epoch, live, incarnation)
+  redis.call('HSET', h, '', struct.pack('>BI8I8', state, epoch, live) .. incarnation)
 end
 
--- nil and a verdict, or the epoch and the number of live entries.
-local function check_guard(h, z, wanted)
+-- nil and a verdict, or the epoch and the number of live entries. A season of an earlier
+-- incarnation may lack anything that happened before the shard's mark: it is as good as lost.
+local function check_guard(h, z, wanted, incarnation)
   local guard = redis.call('HGET', h, '')
   if not guard then
     return nil, 'UNBUILT'
   end
   local state, epoch, live = struct.unpack('>BI8I8', guard)
+  if string.sub(guard, 18) ~= incarnation then
+    return nil, 'UNBUILT'
+  end
   if state ~= wanted or redis.call('ZCARD', z) ~= live + 1 then
     return nil, 'BROKEN'
   end
@@ -87,8 +92,8 @@ end
 
 -- Puts every item whose revision is new, deleted and hidden users included: their values are the
 -- tombstones that keep a late apply from bringing them back.
-local function put(h, z, wanted, blob)
-  local epoch, live = check_guard(h, z, wanted)
+local function put(h, z, wanted, incarnation, blob)
+  local epoch, live = check_guard(h, z, wanted, incarnation)
   if not epoch then
     return live
   end
@@ -98,7 +103,7 @@ local function put(h, z, wanted, blob)
     change = change + put_chunk(h, z, blob, first, last)
   end
   if change ~= 0 then
-    set_guard(h, wanted, epoch, live + change)
+    set_guard(h, wanted, epoch, live + change, incarnation)
   end
   return 'OK'
 end

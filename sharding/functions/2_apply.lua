@@ -27,7 +27,7 @@ end
 -- of them is BUILDING nothing was written, and the caller has to declare its H and Z.
 local function apply(keys, args)
   local m, d = keys[1], keys[2]
-  local fields = { 'C' }
+  local fields = { 'C', 'I' }
   for at = 2, #args, 3 do
     fields[#fields + 1] = 'b:' .. args[at]
   end
@@ -35,13 +35,14 @@ local function apply(keys, args)
   if not meta[1] then
     return 'UNBUILT'
   end
+  local incarnation = meta[2]
   local fresh, given = fresh_xids(args[1], tonumber(meta[1]))
   if given > 0 and #fresh == 0 then
     return 'DONE'
   end
   local verdicts, blocked = {}, false
-  for season = 1, #fields - 1 do
-    local undeclared = meta[season + 1] and args[season * 3] ~= '1'
+  for season = 1, #fields - 2 do
+    local undeclared = meta[season + 2] and args[season * 3] ~= '1'
     verdicts[season] = undeclared and 'BUILDING' or 'OK'
     blocked = blocked or undeclared
   end
@@ -49,13 +50,13 @@ local function apply(keys, args)
     return verdicts
   end
   local at = 3
-  for season = 1, #fields - 1 do
+  for season = 1, #fields - 2 do
     local blob = args[season * 3 + 1]
-    verdicts[season] = put(keys[at], keys[at + 1], READY, blob)
+    verdicts[season] = put(keys[at], keys[at + 1], READY, incarnation, blob)
     at = at + 2
     if args[season * 3] == '1' then
-      if meta[season + 1] then
-        put(keys[at], keys[at + 1], BUILDING, blob)
+      if meta[season + 2] then
+        put(keys[at], keys[at + 1], BUILDING, incarnation, blob)
       end
       at = at + 2
     end

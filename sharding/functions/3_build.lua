@@ -11,13 +11,14 @@ local function begin(keys, args)
   local m, d, H, Z = unpack(keys)
   local season, token, horizon = unpack(args)
   if redis.call('HSETNX', m, 'C', horizon) == 1 then
+    redis.call('HSET', m, 'I', token)
     redis.call('UNLINK', d)
     redis.call('ZADD', d, -1, '')
   end
   redis.call('UNLINK', H, Z)
   redis.call('HSET', m, 'b:' .. season, token, 'n:' .. season, 0)
   redis.call('ZADD', Z, 0, '')
-  set_guard(H, BUILDING, 0, 0)
+  set_guard(H, BUILDING, 0, 0, redis.call('HGET', m, 'I'))
   return 'OK'
 end
 
@@ -30,7 +31,7 @@ local function load(keys, args)
   if is_copy(m, season, token, following) then
     return 'OK'
   end
-  if not is_copy(m, season, token, chunk) or put(H, Z, BUILDING, blob) ~= 'OK' then
+  if not is_copy(m, season, token, chunk) or put(H, Z, BUILDING, redis.call('HGET', m, 'I'), blob) ~= 'OK' then
     return 'REFUSED'
   end
   redis.call('HSET', m, 'n:' .. season, following)
@@ -44,7 +45,8 @@ local function swap(keys, args)
   if not is_copy(m, season, token, chunks) then
     return 'REFUSED'
   end
-  local epoch, live = check_guard(H, Z, BUILDING)
+  local incarnation = redis.call('HGET', m, 'I')
+  local epoch, live = check_guard(H, Z, BUILDING, incarnation)
   if not epoch then
     return 'REFUSED'
   end
@@ -59,7 +61,7 @@ local function swap(keys, args)
   redis.call('UNLINK', h, z)
   redis.call('RENAME', H, h)
   redis.call('RENAME', Z, z)
-  set_guard(h, READY, epoch, live)
+  set_guard(h, READY, epoch, live, incarnation)
   redis.call('HDEL', m, 'b:' .. season, 'n:' .. season)
   return 'OK'
 end

@@ -4,11 +4,11 @@
 
 -- nil and a verdict, or the epoch and the live count of a shard that shows all the xids.
 local function check_view(m, d, h, z, xids)
-  local mark = redis.call('HGET', m, 'C')
+  local mark, incarnation = unpack(redis.call('HMGET', m, 'C', 'I'))
   if not mark then
     return nil, 'UNBUILT'
   end
-  local epoch, live = check_guard(h, z, READY)
+  local epoch, live = check_guard(h, z, READY, incarnation)
   if not epoch then
     return nil, live
   end
@@ -123,14 +123,14 @@ end
 local function state(_, args)
   local seasons = tonumber(args[1])
   return each_group(args, 1, 1 + 2 * seasons, function(at)
-    local meta = redis.call('HMGET', args[at], 'C', 'T')
-    local marks = (meta[1] and 1 or 0) + (meta[2] and 1 or 0)
+    local meta = redis.call('HMGET', args[at], 'C', 'T', 'I')
+    local marks = (meta[1] and 1 or 0) + (meta[2] and 1 or 0) + (meta[3] and 1 or 0)
     -- Whatever else m holds belongs to a copy.
     local building = redis.call('HLEN', args[at]) > marks and 1 or 0
     local total, unbuilt = 0, {}
     for season = 1, seasons do
       local h = args[at + 2 * season - 1]
-      local epoch, live = check_guard(h, args[at + 2 * season], READY)
+      local epoch, live = check_guard(h, args[at + 2 * season], READY, meta[3])
       if epoch and meta[1] then
         total = total + live
       else

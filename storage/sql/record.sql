@@ -39,7 +39,7 @@ input as materialized (
   left join boards b
     on b.board_no = i.board_no and b.version = i.board_version and b.delete_time is null
   left join seasons s
-    on s.board_no = b.board_no and s.starts_at <= c.time and c.time < s.ends_at
+    on s.board_no = b.board_no and s.starts_at <= now() and now() < s.ends_at
 ),
 fresh as materialized (
   -- The result of each submission if the user has no entry yet.
@@ -52,7 +52,9 @@ fresh as materialized (
            case when i.operator <> 4 then i.subscore
                 when i.subscore > -9223372036854775808 then -i.subscore end as subscore
   ) r
-  where i.refusal is null
+  -- All or nothing: what is checked against an old definition goes again, and nothing that was
+  -- sent after it may be recorded before it.
+  where i.refusal is null and not exists (select from input where refusal = 'board changed')
 ),
 written as (
   insert into entries as e (

@@ -11,8 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from core.errors import InvalidInput
 
-TOKEN_CHARS_MAX: Final = 4096
-"""Page and consistency tokens; ours are far shorter."""
+TOKEN_CHARS_MAX: Final = 16_384
+"""Page and consistency tokens. The longest of ours is that of a batch whose 1,000 submissions were
+recorded in as many transactions."""
 ETAG_CHARS_MAX: Final = 64
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")

@@ -45,7 +45,9 @@ class SubmitScoreRequest(google.protobuf.message.Message):
     """Decides between equal scores."""
     submission_id: builtins.str
     """A UUIDv7 made once by the caller and kept over retries: a submission counts once. Empty: the
-    server makes one, and a retry counts again.
+    server makes one, and a retry counts again. Accepted from 7 days before to 24 hours after the
+    database's time; outside of that INVALID_ARGUMENT with the reason SUBMISSION_ID_TOO_OLD or
+    SUBMISSION_ID_IN_FUTURE, and server_time_ms in the ErrorInfo.
     """
     operator: standings.v1.types_pb2.Operator.ValueType
     """Overrides the board's operator for this submission."""
@@ -95,7 +97,9 @@ class SubmitScoreResponse(google.protobuf.message.Message):
     first_outcome: standings.v1.types_pb2.Outcome.ValueType
     """Beside OUTCOME_DUPLICATE, what happened the first time; else the same as outcome."""
     indexed: builtins.bool
-    """Whether the index shows it already; if not, it will within seconds."""
+    """Whether the index shows what this submission changed; if not, it will within seconds. True
+    where it changed nothing.
+    """
     consistency_token: builtins.str
     """Give it to a read, and the read shows this submission. In batches and streams the answer
     around it carries one for all.

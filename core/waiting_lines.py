@@ -1,0 +1,110 @@
+"""Submissions that wait for a flush: one line a source, taken from in turn.
+
+A line whose first submission cannot go yet is parked under what it waits for, a (board, user) or an
+id that is on its way, and not looked at again until that comes back. However many calls wait for
+one hot user, sealing a flush costs no more than the flush is long.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Generic, Protocol, TypeVar
+
+FLUSH_SIZE_MAX: Final = 512
+"""Places are 10 bits of the arrival; beyond 500 rows a larger batch is no cheaper per row."""
+WAVES_MAX: Final = 8
+"""Submissions of one (board, user) in a flush: each one more is a statement more."""
+
+
+class Waiting(Protocol):
+    """What a line is made of."""
+
+    @property
+    def key(self) -> Hashable:
+        """The (board, user) that must not be on its way twice."""
+
+    @property
+    def submission_id(self) -> str:
+        """The id that must not be on its way twice."""
+
+
+ItemT = TypeVar("ItemT", bound=Waiting)
+
+
+@dataclass(slots=True)
+class Sealed(Generic[ItemT]):
+    """A flush: its submissions in order, how often each user stands in it, and its ids."""
+
+    items: list[ItemT] = field(default_factory=list)
+    keys: Counter[Hashable] = field(default_factory=Counter)
+    ids: set[str] = field(default_factory=set)
+
+
+class WaitingLines(Generic[ItemT]):
+    """Who waits, and who may go. Items of one source go in the order they came."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Hashable, deque[ItemT]] = {}
+        self._ready: deque[Hashable] = deque()
+        self._parked: dict[Hashable, deque[Hashable]] = {}
+        self._in_flight: set[Hashable] = set()
+
+    def add(self, source: Hashable, items: Iterable[ItemT]) -> None:
+        """Puts items at the end of a source's line."""
+        line = self._lines.get(source)
+        if line is None:
+            line = self._lines[source] = deque()
+            self._ready.append(source)
+        line.extend(items)
+
+    def seal(self) -> Sealed[ItemT]:
+        """Takes what may go now, from each source in turn; it is on its way until released."""
+        sealed: Sealed[ItemT] = Sealed()
+        # A line comes up once: it is used up, parked, or what fills the flush.
+        for _ in range(len(self._ready)):
+            if len(sealed.items) == FLUSH_SIZE_MAX:
+                break
+            self._take(self._ready.popleft(), sealed)
+        self._in_flight.update(sealed.keys, sealed.ids)
+        return sealed
+
+    def release(self, sealed: Sealed[ItemT]) -> None:
+        """Says that a flush is back. Of those who wait for one of its users, as many become ready
+        as the next flush can take; they make way for the others when they are back.
+        """
+        self._in_flight.difference_update(sealed.keys, sealed.ids)
+        for name in (*sealed.keys, *sealed.ids):
+            parked = self._parked.get(name)
+            if parked is None:
+                continue
+            for _ in range(min(len(parked), WAVES_MAX)):
+                self._ready.append(parked.popleft())
+            if not parked:
+                del self._parked[name]
+
+    def _take(self, source: Hashable, sealed: Sealed[ItemT]) -> None:
+        line = self._lines[source]
+        while line and len(sealed.items) < FLUSH_SIZE_MAX:
+            obstacle = self._obstacle(line[0], sealed)
+            if obstacle is not None:
+                self._parked.setdefault(obstacle, deque()).append(source)
+                return
+            item = line.popleft()
+            sealed.items.append(item)
+            sealed.keys[item.key] += 1
+            sealed.ids.add(item.submission_id)
+        if line:
+            # To the end, so that a long line does not keep the others waiting.
+            self._ready.append(source)
+        else:
+            del self._lines[source]
+
+    def _obstacle(self, item: ItemT, sealed: Sealed[ItemT]) -> Hashable | None:
+        """What the item has to wait for: something that comes back with a flush."""
+        if item.key in self._in_flight or sealed.keys[item.key] == WAVES_MAX:
+            return item.key
+        if item.submission_id in self._in_flight or item.submission_id in sealed.ids:
+            return item.submission_id
+        return None
