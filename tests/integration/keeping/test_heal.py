@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from core.clock import SystemClock
@@ -107,6 +109,38 @@ async def test_a_shard_that_missed_more_than_the_outbox_keeps_is_built_anew(kept
     await kept.heal()
 
     assert await kept.shown(board) == await kept.truth(board)
+
+
+async def test_a_reset_shard_shows_no_season_until_that_one_is_built(kept: Kept) -> None:
+    """A new mark speaks for the seasons built since, and for none that was there before."""
+    old = await kept.boards.create(board_spec("old"))
+    await kept.build.season(old.season.number)
+    await kept.apply(
+        await kept.record(old, [submission(user, 1, board_id="old") for user in USERS])
+    )
+    await kept.record(old, [submission(user, 2, board_id="old") for user in USERS])
+    for shard in range(16):
+        await kept.keeping.reset(shard)
+    new = await kept.boards.create(board_spec("new"))
+    await kept.build.season(new.season.number)
+
+    await kept.heal()
+    with pytest.raises(IndexUnbuilt):
+        await kept.shown(old)
+    assert await kept.shown(new) == []
+
+    await kept.build_missing()
+    assert await kept.shown(old) == await kept.truth(old)
+
+
+async def test_many_boards_are_made_at_once(kept: Kept) -> None:
+    """Builds take their turns: none is refused for want of a connection."""
+    boards = [await kept.boards.create(board_spec(f"b{number}")) for number in range(40)]
+
+    await asyncio.gather(*(kept.build.season(board.season.number) for board in boards))
+
+    for board in boards:
+        assert await kept.shown(board) == []
 
 
 async def test_two_builders_at_once_leave_one_whole_copy(kept: Kept) -> None:

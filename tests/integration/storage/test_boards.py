@@ -51,7 +51,10 @@ async def test_an_update_changes_only_what_it_names(store: Store) -> None:
     assert changed.etag != board.etag
 
 
-@pytest.mark.parametrize("etag", ["1-7", "x", "ffff-1", "1-1-1"])
+@pytest.mark.parametrize(
+    "etag",
+    ["1-7", "x", "ffff-1", "1-1-1", "ffffffffff-1", "1-" + "f" * 20, "0x1-1", " 1-1", "1_0-1"],
+)
 async def test_a_wrong_etag_changes_nothing(store: Store, etag: str) -> None:
     """An etag of another version, or none of ours, is a mismatch and not a missing board."""
     board = await store.create(board_spec())

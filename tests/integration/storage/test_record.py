@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from core.errors import (
     BoardChanged,
     InvalidInput,
+    LedgerUnavailable,
     SubmissionIdInFuture,
     SubmissionIdReused,
     SubmissionIdTooOld,
@@ -231,6 +232,48 @@ async def test_a_changed_board_is_told_apart_from_a_missing_one(store: Store) ->
     (result,) = await store.record(board, submission(1, 5))
 
     assert isinstance(result, BoardChanged)
+
+
+async def test_nothing_overtakes_a_submission_whose_board_changed(store: Store) -> None:
+    """A transaction that meets a changed board takes nothing at all, in whatever wave."""
+    old = await store.create(board_spec(operator=Operator.SET))
+    new = await store.boards.update("board", {"title": "new"}, etag="")
+    for boards in ((old, new, new), (new, new, old), (new, old, new)):
+        users = (1, 1, 2)
+        placed = [
+            Placed(submission(user, 100 + place), board, place)
+            for place, (user, board) in enumerate(zip(users, boards, strict=True))
+        ]
+
+        result = await store.ledger.record(Flush(await store.ledger.next_arrival(), placed))
+
+        assert [type(outcome) for outcome in result.results.values()] == [BoardChanged] * 3
+        assert result.changes == {}
+    assert await store.execute("select from score_events") == []
+
+
+async def test_a_submission_in_the_millisecond_of_its_boards_birth_is_taken(store: Store) -> None:
+    """The season is open from the moment it was made, not from the next whole millisecond."""
+    for number in range(30):
+        board = await store.create(board_spec(f"b{number}"))
+        await store.record_one(board, submission(1, 1, board_id=f"b{number}"))
+
+
+async def test_a_server_that_became_a_standby_is_unavailable(store: Store) -> None:
+    """Writes to a read-only server may be retried elsewhere: no internal error."""
+    board = await store.create(board_spec())
+    name = (await store.execute("select current_database()"))[0][0]
+    await store.execute(f"alter database {name} set default_transaction_read_only = on")
+    await store.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where application_name = 'standings-write' and datname = current_database()"
+    )
+
+    (result,) = (
+        await store.ledger.record(Flush(1 << 40, [Placed(submission(1, 1), board, 0)]))
+    ).results.values()
+
+    assert isinstance(result, LedgerUnavailable)
 
 
 async def test_metadata_stays_with_the_change_it_came_with(store: Store) -> None:

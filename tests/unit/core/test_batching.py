@@ -94,9 +94,12 @@ class ScriptedIndex:
     """Takes everything but the shards it is told to miss."""
 
     missed: frozenset[tuple[int, int]] = frozenset()
+    error: Exception | None = None
 
     async def apply(self, xid: int, changes: Sequence[IndexChange]) -> frozenset[tuple[int, int]]:
         """Says what it missed."""
+        if self.error is not None:
+            raise self.error
         return self.missed
 
 
@@ -267,6 +270,16 @@ async def test_a_shard_that_missed_the_apply_is_told(bench: Bench) -> None:
     results = await bench.send(submission(1, 1), submission(2, 1))
 
     assert [result.indexed for result in results if isinstance(result, Settled)] == [True, False]
+
+
+async def test_a_bug_in_the_index_does_not_take_back_a_commit(bench: Bench) -> None:
+    """What is committed is acknowledged, as not indexed."""
+    bench.ledger.held = False
+    bench.index.error = RuntimeError("a bug")
+
+    results = await bench.send(submission(1, 1), submission(2, 1))
+
+    assert [result.indexed for result in results if isinstance(result, Settled)] == [False, False]
 
 
 async def test_an_abandoned_call_is_recorded_all_the_same(bench: Bench) -> None:

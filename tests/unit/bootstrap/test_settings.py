@@ -1,0 +1,64 @@
+"""Settings: known names, bounds, and no secret in a message."""
+
+import pytest
+
+from bootstrap.settings import Settings, SettingsInvalid
+
+
+def test_variables_become_settings() -> None:
+    """The part and the field of a name lead to the setting; lists are split at commas."""
+    settings = Settings.load(
+        {
+            "STANDINGS_POSTGRES_DSN": "host=db user=standings",
+            "STANDINGS_POSTGRES_WRITE_TIMEOUT_MS": "900",
+            "STANDINGS_REDIS_NODES": "a:1, b:2",
+            "STANDINGS_SERVER_REFLECTION": "true",
+            "HOME": "/elsewhere",
+        }
+    )
+
+    assert settings.postgres.dsn is not None
+    assert settings.postgres.dsn.get_secret_value() == "host=db user=standings"
+    assert settings.postgres.write_timeout_ms == 900
+    assert settings.redis.nodes == ("a:1", "b:2")
+    assert settings.server.reflection
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STANDINGS_POSTGRES_DNS", "host=db"),
+        ("STANDINGS_POSTGRS_DSN", "host=db"),
+        ("STANDINGS_FOO", "1"),
+        ("STANDINGS_POSTGRES_WRITE_TIMEOUT_MS", "1"),
+        ("STANDINGS_REDIS_NODES", "no-port"),
+        ("STANDINGS_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_what_is_unknown_or_out_of_bounds_stops_the_start(name: str, value: str) -> None:
+    """The variable is named, and its value is not."""
+    with pytest.raises(SettingsInvalid) as caught:
+        Settings.load({name: value})
+
+    assert name.rpartition("_")[0] in str(caught.value)
+    assert value not in str(caught.value) or value in name
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:hunter2%secret@db/x",
+        "postgresql://u:hunter2/secret@db/x",
+        "postgresql://u:hunter2@secret@db/x",
+        "hunter2secret",
+        "host=db password=hunter2 secret",
+    ],
+)
+def test_a_connection_string_that_cannot_be_read_is_not_quoted(dsn: str) -> None:
+    """A password with a character too many is refused before the driver repeats it."""
+    with pytest.raises(SettingsInvalid) as caught:
+        Settings.load({"STANDINGS_POSTGRES_DSN": dsn})
+
+    assert "STANDINGS_POSTGRES_DSN" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "secret" not in str(caught.value)
