@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,6 +36,9 @@ from storage.pool import Pool, PoolUse, open_pool, translated
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
 
+_log = logging.getLogger(__name__)
+
+_DRAIN_TIMEOUT_S: Final = 10.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 """How long a start waits for PostgreSQL."""
 
@@ -81,7 +86,7 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         await _require_schema(write)
         signer = TokenSigner(await _secrets(settings.tokens, write))
         container = _build(settings, _Pools(write, read, jobs), router, signer)
-        stack.push_async_callback(container.batcher.drain)
+        stack.push_async_callback(_drain, container.batcher)
         yield container
 
 
@@ -131,6 +136,15 @@ def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigne
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
     )
+
+
+async def _drain(batcher: SubmissionBatcher) -> None:
+    """Lets what was taken in be recorded, as long as an orchestrator waits before it kills."""
+    try:
+        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+            await batcher.drain()
+    except TimeoutError:
+        _log.warning("submissions that were taken in could not be recorded in time")
 
 
 async def _require_schema(pool: Pool) -> None:

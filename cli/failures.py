@@ -21,3 +21,7 @@ def told() -> Iterator[None]:
     except (SettingsInvalid, NotConfigured, EmbeddedError, StandingsError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    except OSError as error:
+        # A folder that cannot be made or written, most likely the embedded servers'.
+        typer.echo(f"{error.strerror}: {error.filename}", err=True)
+        raise typer.Exit(1) from None

@@ -8,9 +8,12 @@ import typer
 def health(timeout_s: float = typer.Option(2.0, help="How long to wait for the answer.")) -> None:
     """Asks the server on STANDINGS_SERVER_ADDRESS for its health; exits 0 only if it serves."""
     from bootstrap.settings import Settings
+    from cli.failures import told
     from server.health_probe import ask_health
 
-    status = ask_health(Settings.load().server.address, timeout_s=timeout_s)
+    with told():
+        address = Settings.load().server.address
+    status = ask_health(address, timeout_s=timeout_s)
     typer.echo(status)
     if status != "SERVING":
         raise typer.Exit(1)

@@ -12,12 +12,13 @@ def jobs() -> None:
     from bootstrap.settings import Settings
     from cli.failures import told
     from cli.serving import run_jobs
-    from cli.stopping import told_to_stop
+    from cli.stopping import stop_signal
 
     async def run(settings: Settings) -> None:
+        stop = stop_signal()
         async with open_container(settings) as container:
             running = asyncio.create_task(run_jobs(container))
-            await told_to_stop()
+            await stop.wait()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 

@@ -21,15 +21,16 @@ def serve(
     from bootstrap.stores import open_stores
     from cli.failures import told
     from cli.serving import serving
-    from cli.stopping import told_to_stop
+    from cli.stopping import stop_signal
 
     async def run(settings: Settings) -> None:
+        stop = stop_signal()
         async with (
             open_stores(settings) as ready,
             serving(ready, with_jobs=jobs) as addresses,
         ):
             typer.echo(f"listening on {addresses.public}, for operators on {addresses.admin}")
-            await told_to_stop()
+            await stop.wait()
 
     with told():
         settings = Settings.load()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from bootstrap.container import Container, open_container
+from bootstrap.container import Container, NotConfigured, open_container
 from bootstrap.settings import Settings
 from core.clock import SystemClock
 from core.errors import StandingsError
@@ -46,7 +46,11 @@ async def serving(settings: Settings, *, with_jobs: bool = True) -> AsyncIterato
     async with open_container(settings) as container:
         health = Health(("postgres", "redis"))
         server = Server(_use_cases(container), settings.server, health)
-        await server.start()
+        try:
+            await server.start()
+        except RuntimeError as error:
+            addresses = f"{settings.server.address} and {settings.server.admin_address}"
+            raise NotConfigured(f"cannot listen on {addresses}: is one of them taken?") from error
         background = [asyncio.create_task(_watch_stores(container, health))]
         if with_jobs:
             background.append(asyncio.create_task(run_jobs(container)))

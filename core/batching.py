@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.board_directory import BoardDirectory
-from core.errors import BoardChanged, QueueFull, StandingsError
+from core.errors import BoardChanged, BoardNotFound, QueueFull, StandingsError
 from core.ports import Flush, FlushResult, Index, Ledger, Placed
 from core.types import Board, Recorded, Submission, shard_of
 from core.waiting_lines import Sealed, WaitingLines
@@ -116,6 +116,7 @@ class SubmissionBatcher:
 
     async def drain(self) -> None:
         """Returns when everything taken in so far is settled."""
+        self._kick()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -185,18 +186,22 @@ class SubmissionBatcher:
         return result
 
     async def _look_up(self, placed: Sequence[Placed], result: FlushResult) -> list[Placed]:
-        """The submissions with their boards as they are now; without those whose board is gone."""
-        boards: dict[str, Board | StandingsError] = {}
-        for board_id in {item.submission.board_id for item in placed}:
+        """The submissions with their boards as they are now; without those whose board is gone.
+        A board that cannot be looked up stays as it was: it need not be the one that changed.
+        """
+        boards: dict[str, Board | None] = {item.submission.board_id: item.board for item in placed}
+        for board_id in boards:
             try:
                 boards[board_id] = await self._boards.reload(board_id)
-            except StandingsError as error:
-                boards[board_id] = error
+            except BoardNotFound:
+                boards[board_id] = None
+            except StandingsError:
+                continue
         found = []
         for item in placed:
             board = boards[item.submission.board_id]
-            if isinstance(board, StandingsError):
-                result.results[item.place] = board
+            if board is None:
+                result.results[item.place] = BoardNotFound()
             else:
                 found.append(Placed(item.submission, board, item.place))
         return found

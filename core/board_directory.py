@@ -56,7 +56,9 @@ class BoardDirectory:
     async def _load(self, board_id: str) -> Board:
         self._known.pop(board_id, None)
         board = await self._boards.get(board_id)
-        self._note(board)
+        if self._loading.get(board_id) is asyncio.current_task():
+            # Otherwise the board was changed or deleted here in the meantime.
+            self._note(board)
         return board
 
     def _note(self, board: Board) -> None:

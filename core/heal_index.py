@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import IndexUnavailable
+from core.errors import IndexUnavailable, StandingsError
 from core.ports import IndexKeeping, LedgerChanges, LedgerHistory, LedgerTransaction
 from core.types import shard_of
 
@@ -37,9 +37,15 @@ class HealIndex:
                 groups.setdefault(status.checkpoint, []).append(status.shard)
         # Nearly always one group. A shard that stays behind must not slow the others down: how
         # far one look at the outbox reaches depends on where it begins.
+        failure: StandingsError | None = None
         for since, shards in groups.items():
-            changes = await self.history.changes(since)
-            await asyncio.gather(*(self._heal(shard, since, changes) for shard in shards))
+            try:
+                changes = await self.history.changes(since)
+                await asyncio.gather(*(self._heal(shard, since, changes) for shard in shards))
+            except StandingsError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def _heal(self, shard: int, since: int, changes: LedgerChanges) -> None:
         try:

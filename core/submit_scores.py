@@ -69,7 +69,7 @@ class SubmitScores:
     async def __call__(self, submissions: Sequence[Submission | StandingsError]) -> SubmitResults:
         """Records submissions; an error given in place of one comes back in its place.
 
-        Cost: two round trips to PostgreSQL and one to the index, shared with whatever else is
+        Cost: four round trips to PostgreSQL and one to the index, shared with whatever else is
         submitted at the moment; one more to each for duplicates, two to the index for ranks.
         Raises QueueFull, and then none of them was taken.
         """

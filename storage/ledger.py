@@ -69,7 +69,7 @@ class PostgresLedger:
         return int(rows[0][0])
 
     async def record(self, flush: Flush) -> FlushResult:
-        """See `Ledger.record`. One round trip where no (board, user) stands in it twice."""
+        """See `Ledger.record`. Three round trips where no (board, user) stands in it twice."""
         result = FlushResult()
         await self._record_some(flush.arrival, flush.placed, result, split=False)
         return result
@@ -167,20 +167,22 @@ class PostgresLedger:
     async def _run(
         self, arrival: int, waves: Sequence[Sequence[Placed]], *, patient: bool
     ) -> Sequence[tuple[Placed, RecordRow]]:
-        """Raises BoardChanged, and then nothing is recorded."""
-        async with self._write.connection() as connection:
-            if len(waves) == 1 and patient:
-                return await self._run_wave(connection, arrival, waves[0], earlier=[], last=True)
-            done: list[tuple[Placed, RecordRow]] = []
-            async with connection.transaction():
-                if not patient:
-                    # The full patience was spent once; each half waits a little only.
-                    await connection.execute(_BRIEF_LOCKS)
-                for number, wave in enumerate(waves, start=1):
-                    done += await self._run_wave(
-                        connection, arrival, wave, earlier=done, last=number == len(waves)
-                    )
-            return done
+        """Raises BoardChanged, and then nothing is recorded.
+
+        In a transaction of its own also where one statement would do: a server that was silent
+        may read a statement that was given up long ago. Nobody commits it then, and a commit that
+        comes late still holds the locks that keep later submissions behind it.
+        """
+        done: list[tuple[Placed, RecordRow]] = []
+        async with self._write.connection() as connection, connection.transaction():
+            if not patient:
+                # The full patience was spent once; each half waits a little only.
+                await connection.execute(_BRIEF_LOCKS)
+            for number, wave in enumerate(waves, start=1):
+                done += await self._run_wave(
+                    connection, arrival, wave, earlier=done, last=number == len(waves)
+                )
+        return done
 
     async def _run_wave(
         self,

@@ -1,5 +1,7 @@
 """What an operator decides about PostgreSQL."""
 
+import ipaddress
+import re
 from datetime import timedelta
 
 from psycopg import ProgrammingError
@@ -48,8 +50,23 @@ def _readable(dsn: str) -> bool:
         parts = conninfo_to_dict(dsn)
     except ProgrammingError:
         return False
-    # What ends up here from behind an unencoded / or @ is part of a password.
-    host, port = str(parts.get("host", "")), str(parts.get("port", ""))
-    return not set(host) & set("@:") and all(
-        number.isdigit() for number in port.split(",") if number
+    # An unencoded / or @ in a password moves its rest into one of these.
+    hosts = str(parts.get("host", "")).split(",")
+    ports = str(parts.get("port", "")).split(",")
+    database = str(parts.get("dbname", ""))
+    return (
+        all(map(_is_host, hosts))
+        and all(not port.strip() or port.strip().isdigit() for port in ports)
+        and not ("://" in dsn and "@" in database)
     )
+
+
+def _is_host(host: str) -> bool:
+    """A name, a socket's folder (or abstract name), or an address of either family."""
+    if host.startswith(("/", "@")) or re.fullmatch(r"[A-Za-z0-9._-]*", host):
+        return True
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

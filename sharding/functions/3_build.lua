@@ -14,6 +14,9 @@ local function begin(keys, args)
     redis.call('HSET', m, 'I', token)
     redis.call('UNLINK', d)
     redis.call('ZADD', d, -1, '')
+  else
+    -- A shard of a release that knew no incarnations gets its first.
+    redis.call('HSETNX', m, 'I', token)
   end
   redis.call('UNLINK', H, Z)
   redis.call('HSET', m, 'b:' .. season, token, 'n:' .. season, 0)

@@ -24,6 +24,7 @@ class Store:
     """The adapters of one database, and what tests ask of them again and again."""
 
     dsn: str
+    settings: PostgresSettings
     pool: Pool
     ledger: PostgresLedger
     boards: PostgresBoards
@@ -83,6 +84,7 @@ async def store(database: str, postgres_settings: PostgresSettings) -> AsyncIter
         await read.wait(10)
         yield Store(
             dsn=database,
+            settings=settings,
             pool=jobs,
             ledger=PostgresLedger(settings, write=write, read=read),
             boards=PostgresBoards(settings, write=write, read=read),

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections import Counter
 
@@ -28,6 +30,8 @@ from core.types import (
     Recorded,
     SortOrder,
 )
+from storage.ledger import PostgresLedger
+from storage.pool import PoolUse, open_pool
 from tests.fakes.making import board_spec, submission, submission_id
 from tests.fakes.oracle import Oracle
 from tests.integration.storage.conftest import Store
@@ -274,6 +278,41 @@ async def test_a_server_that_became_a_standby_is_unavailable(store: Store) -> No
     ).results.values()
 
     assert isinstance(result, LedgerUnavailable)
+
+
+async def test_a_flush_that_was_given_up_does_not_overwrite_a_later_one(store: Store) -> None:
+    """A backend that was frozen when the statement came reads it after everybody has moved on."""
+    board = await store.create(board_spec(operator=Operator.SET))
+    await store.record_one(board, submission(1, 1))
+    early, late = [await store.ledger.next_arrival() for _ in range(2)]
+    backends = await store.execute(
+        "select pid from pg_stat_activity "
+        "where application_name = 'standings-write' and datname = current_database()"
+    )
+    patience = store.ledger._write_timeout_s
+    store.ledger._write_timeout_s = 0
+    for (pid,) in backends:
+        os.kill(int(str(pid)), signal.SIGSTOP)
+    try:
+        given_up = await store.ledger.record(Flush(early, [Placed(submission(1, 100), board, 0)]))
+    finally:
+        frozen = [int(str(pid)) for (pid,) in backends]
+        store.ledger._write_timeout_s = patience
+    # Another connection, while the frozen ones still hold what was sent to them.
+    async with open_pool(store.settings, store.dsn, PoolUse.WRITE) as pool:
+        other = PostgresLedger(store.settings, write=pool, read=pool)
+        recorded = await other.record(Flush(late, [Placed(submission(1, 200), board, 0)]))
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    async with asyncio.timeout(10):
+        while await store.execute(
+            "select from pg_stat_activity where pid = any(%s) and state <> 'idle'", frozen
+        ):
+            pass
+
+    assert isinstance(given_up.results[0], LedgerUnavailable)
+    assert isinstance(recorded.results[0], Recorded)
+    assert (await store.execute("select score from entries")) == [(200,)]
 
 
 async def test_metadata_stays_with_the_change_it_came_with(store: Store) -> None:

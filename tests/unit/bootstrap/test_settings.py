@@ -52,6 +52,7 @@ def test_what_is_unknown_or_out_of_bounds_stops_the_start(name: str, value: str)
         "postgresql://u:hunter2@secret@db/x",
         "hunter2secret",
         "host=db password=hunter2 secret",
+        "postgresql://u:1234/hunter2secret@db/x",
     ],
 )
 def test_a_connection_string_that_cannot_be_read_is_not_quoted(dsn: str) -> None:
@@ -62,3 +63,22 @@ def test_a_connection_string_that_cannot_be_read_is_not_quoted(dsn: str) -> None
     assert "STANDINGS_POSTGRES_DSN" in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:p@[::1]:5432/db",
+        "postgresql://u:p@[fe80::1%25eth0],[::2]:5433/db",
+        "postgresql:///db?host=/tmp",
+        "postgresql://u:p@a.example,b.example:5433/db?target_session_attrs=read-write",
+        "host=::1 dbname=x",
+        "host=/run/postgresql",
+        "host=a,b port=,5433",
+        "host=db port='5432 '",
+        "service=scores",
+    ],
+)
+def test_every_form_of_connection_string_is_taken(dsn: str) -> None:
+    """Addresses of both families, sockets, several hosts and services."""
+    assert Settings.load({"STANDINGS_POSTGRES_DSN": dsn}).postgres.dsn is not None
