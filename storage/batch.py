@@ -74,8 +74,8 @@ class StoredRow(NamedTuple):
 def parameters_of(wave: Sequence[Placed], *, arrival: int) -> dict[str, Any]:
     """The arrays of a wave, one element a submission.
 
-    They are written as PostgreSQL's array literals here: adapting 5,000 Python numbers one by one
-    would cost more than the statement's own share of a batch of 500.
+    They are written as PostgreSQL's array literals here: the driver adapts a list number by
+    number, which takes 665 us for 500 of them where this takes 74, and there are ten such lists.
     """
     submissions = [placed.submission for placed in wave]
     boards = [placed.board for placed in wave]

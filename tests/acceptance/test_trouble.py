@@ -73,6 +73,36 @@ async def test_a_silent_database_costs_no_more_than_the_deadline_and_lets_go(
         assert (await client.get_entry("arena", 1)).entry.score == 7
 
 
+async def test_a_score_is_taken_while_the_index_is_silent(
+    database: str, redis_faults: EmbeddedRedisCluster
+) -> None:
+    """The answer says that the index does not show it, and soon after the index does."""
+    await empty(redis_faults)
+    settings = settings_for(database, redis_faults)
+    redis = settings.redis.model_copy(
+        update={"operation_timeout_s": 0.3, "response_timeout_s": 0.3}
+    )
+    settings = settings.model_copy(update={"redis": redis})
+    async with serving(settings) as addresses, AsyncClient(addresses.public) as client:
+        await client.boards.create(Board(board_id="arena"))
+        assert (await client.submit_score("arena", 1, 1)).indexed
+        for address in redis_faults.addresses:
+            redis_faults.node(address).freeze()
+
+        result = await client.submit_score("arena", 1, 7, timeout_s=10)
+        for address in redis_faults.addresses:
+            redis_faults.node(address).thaw()
+
+        assert (result.outcome, result.indexed) == (Outcome.APPLIED, False)
+        async with asyncio.timeout(15):
+            while True:
+                try:
+                    if (await client.get_entry("arena", 1)).entry.score == 7:
+                        break
+                except StandingsError:
+                    continue
+
+
 def _impatient(settings: Settings) -> Settings:
     postgres = settings.postgres.model_copy(update={"write_timeout_ms": 500})
     return settings.model_copy(update={"postgres": postgres})
