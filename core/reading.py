@@ -117,14 +117,13 @@ class Reading:
         each other shard. Cost: two round trips.
         """
         cutoff_bytes = cutoff_bytes_of(mode)
-        entries, view = await self.ask(
+        entries, _ = await self.ask(
             question,
             lambda: self.index.users(
                 question.season.number, user_ids, cutoff_bytes=cutoff_bytes, fresh=question.fresh
             ),
         )
-        if not entries:
-            return {}, view
+        # Asked also where nobody was found: what an answer says of the season is of all shards.
         cutoffs = [entry.key[:cutoff_bytes] for entry in entries.values()]
         counts, view = await self.ask(
             question,

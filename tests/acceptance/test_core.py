@@ -126,6 +126,7 @@ async def test_friends_are_ranked_among_themselves(standings: RunningServer) -> 
     assert list(answer.missing_user_ids) == [900]
     nobody = await client.batch_get_entries("arena", [901, 902])
     assert (list(nobody.entries), list(nobody.missing_user_ids)) == ([], [901, 902])
+    assert (nobody.meta.entry_count, answer.meta.entry_count) == (100, 100)
 
 
 async def test_the_full_view_knows_what_the_index_does_not(standings: RunningServer) -> None:
