@@ -13,12 +13,15 @@
     |- SubmissionIdReused           the same id came with other content
     |- EtagMismatch                 somebody changed the board in between
     |- SeasonNotOpen                no season of the board takes submissions now
+    |- UserBeingDeleted             the user's deletion is under way
     |- QueueFull                    more submissions wait than the worker will hold
+    |- TooManyWatches               more boards are followed than the worker, or one caller, may
     |- Unavailable                  a store cannot answer now; the call may be retried
     |  |- LedgerUnavailable
     |  |- IndexUnavailable
     |  |- IndexUnbuilt              the index does not hold this season yet
     |  |- ReadBehind                the index does not show the caller's own write yet
+    |  |- Staleness                 no answer is as fresh as the caller wants it
     |  `- Draining                  this worker is going away
     |- WriteConflict                the database refused the write for another's sake
     |  `- BoardChanged              the board's definition changed on the way
@@ -151,6 +154,25 @@ class SeasonNotOpen(StandingsError):
         super().__init__("no season of this board takes submissions now")
 
 
+class UserBeingDeleted(StandingsError):
+    """The user's deletion is under way; submissions are taken again when it is done."""
+
+    reason = "USER_BEING_DELETED"
+
+    def __init__(self) -> None:
+        super().__init__("the user is being deleted; no submissions are taken until that is done")
+
+
+class TooManyWatches(StandingsError):
+    """A limit on watches is reached; `limit` says which, and how many it allows."""
+
+    reason = "TOO_MANY_WATCHES"
+    retry_after_ms: ClassVar[int] = 5_000
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"too many watches: {limit}")
+
+
 class QueueFull(StandingsError):
     """More submissions wait in this worker than it will hold; come back later."""
 
@@ -202,6 +224,15 @@ class ReadBehind(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("the write of the consistency token is not visible yet")
+
+
+class Staleness(Unavailable):
+    """No answer that is at hand is as fresh as the caller wants it."""
+
+    reason = "STALENESS"
+
+    def __init__(self) -> None:
+        super().__init__("no answer within max_staleness can be given now")
 
 
 class Draining(Unavailable):

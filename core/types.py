@@ -207,16 +207,23 @@ class IndexChange:
 
 @dataclass(frozen=True, slots=True)
 class RankedEntry:
-    """An entry with its 1-based rank; `list_rank` 0 outside lists of users."""
+    """An entry with its 1-based rank; `list_rank` 0 outside lists of users. `hidden`: shown to its
+    owner only, with the rank it would have.
+    """
 
     standing: Standing
     rank: int
     list_rank: int = 0
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReadMeta:
-    """What an answer says about itself. `as_of_ms`: the worker's clock when the read began."""
+    """What an answer says about itself.
+
+    `as_of_ms`: the worker's clock when the read began. `staleness_ms`: how old the answer may be,
+    0 where nothing newer can be missing from it.
+    """
 
     as_of_ms: int
     source: Source
@@ -224,6 +231,7 @@ class ReadMeta:
     season_id: str
     epoch: int
     entry_count: int
+    staleness_ms: int = 0
     shards_missing: tuple[int, ...] = ()
 
 
@@ -236,6 +244,40 @@ class ReadOptions:
     consistency_token: str = ""
     season_id: str = ""
     max_staleness_ms: int | None = None
+    viewer_user_id: int = 0
+    """Whose hidden entry may be shown; 0: nobody's."""
+
+
+class Erasure(IntEnum):
+    """What is done with the submissions of a deleted user."""
+
+    ERASE = 1
+    ANONYMIZE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AuditNote:
+    """Who does something, why, and in which call; for the audit."""
+
+    actor: str
+    reason: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePoint:
+    """A result, whether or not anybody has it."""
+
+    score: int
+    subscore: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRange:
+    """Scores from `low` to `high`, both inclusive; None: open."""
+
+    low: int | None = None
+    high: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ _RULES: Final[Mapping[type[BaseException], Rule]] = {
     errors.EtagMismatch: Rule(StatusCode.ABORTED, logging.INFO),
     errors.WriteConflict: Rule(StatusCode.ABORTED, logging.INFO),
     errors.SeasonNotOpen: Rule(StatusCode.FAILED_PRECONDITION, logging.DEBUG),
+    errors.UserBeingDeleted: Rule(StatusCode.FAILED_PRECONDITION, logging.INFO),
+    errors.TooManyWatches: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.INFO),
     errors.QueueFull: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.WARNING),
     TooManyCalls: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.WARNING),
     errors.Unavailable: Rule(StatusCode.UNAVAILABLE, logging.WARNING),
@@ -124,7 +126,9 @@ def to_status_proto(error: Exception, *, within: str = "", request_id: str = "")
 
 def _retry_after_ms(error: Exception) -> int | None:
     """After how long the call may be tried again; None where trying again helps nobody."""
-    if isinstance(error, errors.Unavailable | errors.QueueFull | TooManyCalls):
+    if isinstance(
+        error, errors.Unavailable | errors.QueueFull | errors.TooManyWatches | TooManyCalls
+    ):
         return error.retry_after_ms
     return None
 

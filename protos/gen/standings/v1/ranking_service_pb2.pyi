@@ -6,7 +6,9 @@ Scores in, ranks out."""
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.struct_pb2
 import google.rpc.status_pb2
@@ -20,6 +22,46 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _WatchEvent:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _WatchEventEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WatchEvent.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    WATCH_EVENT_UNSPECIFIED: _WatchEvent.ValueType  # 0
+    """Never sent."""
+    WATCH_EVENT_SNAPSHOT: _WatchEvent.ValueType  # 1
+    """All entries that are followed, as they are now."""
+    WATCH_EVENT_CHANGES: _WatchEvent.ValueType  # 2
+    """The entries that changed since the message before, and the users that left."""
+    WATCH_EVENT_HEARTBEAT: _WatchEvent.ValueType  # 3
+    """Nothing changed for a while."""
+    WATCH_EVENT_GAP: _WatchEvent.ValueType  # 4
+    """The state that resume_token stands for is not known any more; a snapshot follows."""
+    WATCH_EVENT_SEASON_CHANGE: _WatchEvent.ValueType  # 5
+    """The board has a new season, named in meta; a snapshot of it follows. Where the request named
+    the season, the stream ends instead.
+    """
+
+class WatchEvent(_WatchEvent, metaclass=_WatchEventEnumTypeWrapper):
+    """What a message of a watch tells."""
+
+WATCH_EVENT_UNSPECIFIED: WatchEvent.ValueType  # 0
+"""Never sent."""
+WATCH_EVENT_SNAPSHOT: WatchEvent.ValueType  # 1
+"""All entries that are followed, as they are now."""
+WATCH_EVENT_CHANGES: WatchEvent.ValueType  # 2
+"""The entries that changed since the message before, and the users that left."""
+WATCH_EVENT_HEARTBEAT: WatchEvent.ValueType  # 3
+"""Nothing changed for a while."""
+WATCH_EVENT_GAP: WatchEvent.ValueType  # 4
+"""The state that resume_token stands for is not known any more; a snapshot follows."""
+WATCH_EVENT_SEASON_CHANGE: WatchEvent.ValueType  # 5
+"""The board has a new season, named in meta; a snapshot of it follows. Where the request named
+the season, the stream ends instead.
+"""
+Global___WatchEvent: typing_extensions.TypeAlias = WatchEvent
 
 @typing.final
 class SubmitScoreRequest(google.protobuf.message.Message):
@@ -339,7 +381,7 @@ class BatchGetEntriesRequest(google.protobuf.message.Message):
     """The board to read."""
     @property
     def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """The users, 1 to 1,000; a repeated one counts once."""
+        """The users, at most 1,000; a repeated one counts once. Without any, the answer has no entries."""
 
     @property
     def options(self) -> standings.v1.types_pb2.ReadOptions:
@@ -404,6 +446,8 @@ class ListEntriesRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     START_RANK_FIELD_NUMBER: builtins.int
+    MIN_SCORE_FIELD_NUMBER: builtins.int
+    MAX_SCORE_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
     board_id: builtins.str
     """The board to read."""
@@ -412,9 +456,17 @@ class ListEntriesRequest(google.protobuf.message.Message):
     AIP-158 so that a short page always means the end.
     """
     page_token: builtins.str
-    """From an earlier answer: go on there. Not together with start_rank."""
+    """From an earlier answer: go on there, or back. Everything but page_size and options has to be
+    as it was then, except start_rank, which must not be set.
+    """
     start_rank: builtins.int
-    """The 1-based ordinal rank to begin at."""
+    """The 1-based ordinal rank on the board to begin at. Where the range of scores begins later, the
+    page begins there.
+    """
+    min_score: builtins.int
+    """Leave out entries with a lower score. Ranks stay those of the whole board."""
+    max_score: builtins.int
+    """Leave out entries with a higher score."""
     @property
     def options(self) -> standings.v1.types_pb2.ReadOptions:
         """How the read is to be answered."""
@@ -426,14 +478,25 @@ class ListEntriesRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         start_rank: builtins.int | None = ...,
+        min_score: builtins.int | None = ...,
+        max_score: builtins.int | None = ...,
         options: standings.v1.types_pb2.ReadOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_start_rank", b"_start_rank", "options", b"options", "start_rank", b"start_rank"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "_start_rank", b"_start_rank", "max_score", b"max_score", "min_score", b"min_score", "options", b"options", "start_rank", b"start_rank"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_start_rank", b"_start_rank", "board_id", b"board_id", "options", b"options", "page_size", b"page_size", "page_token", b"page_token", "start_rank", b"start_rank"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "_start_rank", b"_start_rank", "board_id", b"board_id", "max_score", b"max_score", "min_score", b"min_score", "options", b"options", "page_size", b"page_size", "page_token", b"page_token", "start_rank", b"start_rank"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_score: typing_extensions.TypeAlias = typing.Literal["max_score"]
+    _WhichOneofArgType__max_score: typing_extensions.TypeAlias = typing.Literal["_max_score", b"_max_score"]
+    _WhichOneofReturnType__min_score: typing_extensions.TypeAlias = typing.Literal["min_score"]
+    _WhichOneofArgType__min_score: typing_extensions.TypeAlias = typing.Literal["_min_score", b"_min_score"]
     _WhichOneofReturnType__start_rank: typing_extensions.TypeAlias = typing.Literal["start_rank"]
     _WhichOneofArgType__start_rank: typing_extensions.TypeAlias = typing.Literal["_start_rank", b"_start_rank"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_score) -> _WhichOneofReturnType__max_score | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__start_rank) -> _WhichOneofReturnType__start_rank | None: ...
 
 Global___ListEntriesRequest: typing_extensions.TypeAlias = ListEntriesRequest
@@ -446,9 +509,12 @@ class ListEntriesResponse(google.protobuf.message.Message):
 
     ENTRIES_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    PREVIOUS_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     META_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """Continues after the last entry; empty at the end of the board."""
+    """Continues after the last entry; empty where there is none."""
+    previous_page_token: builtins.str
+    """Continues before the first entry, and gives those nearest to it; empty where there is none."""
     @property
     def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[standings.v1.types_pb2.Entry]:
         """The entries, best first."""
@@ -462,11 +528,542 @@ class ListEntriesResponse(google.protobuf.message.Message):
         *,
         entries: collections.abc.Iterable[standings.v1.types_pb2.Entry] | None = ...,
         next_page_token: builtins.str = ...,
+        previous_page_token: builtins.str = ...,
         meta: standings.v1.types_pb2.ReadMeta | None = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["meta", b"meta"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["entries", b"entries", "meta", b"meta", "next_page_token", b"next_page_token"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["entries", b"entries", "meta", b"meta", "next_page_token", b"next_page_token", "previous_page_token", b"previous_page_token"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ListEntriesResponse: typing_extensions.TypeAlias = ListEntriesResponse
+
+@typing.final
+class ScorePoint(google.protobuf.message.Message):
+    """A result, whether or not anybody has it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: builtins.int
+    SUBSCORE_FIELD_NUMBER: builtins.int
+    score: builtins.int
+    """The score. Required."""
+    subscore: builtins.int
+    """Decides between equal scores."""
+    def __init__(
+        self,
+        *,
+        score: builtins.int | None = ...,
+        subscore: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_score", b"_score", "score", b"score"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_score", b"_score", "score", b"score", "subscore", b"subscore"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: typing_extensions.TypeAlias = typing.Literal["score"]
+    _WhichOneofArgType__score: typing_extensions.TypeAlias = typing.Literal["_score", b"_score"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___ScorePoint: typing_extensions.TypeAlias = ScorePoint
+
+@typing.final
+class ListEntriesAroundRequest(google.protobuf.message.Message):
+    """Asks for the entries around a place."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_ID_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    SCORE_POINT_FIELD_NUMBER: builtins.int
+    ABOVE_FIELD_NUMBER: builtins.int
+    BELOW_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    board_id: builtins.str
+    """The board to read."""
+    user_id: builtins.int
+    """Where this user stands, who is part of the answer. NOT_FOUND when the user has no entry."""
+    above: builtins.int
+    """Entries wanted before that place, 0 to 100; not set means 5. Where one end of the board is
+    near, what is missing there comes from the other side.
+    """
+    below: builtins.int
+    """Entries wanted after that place, 0 to 100; not set means 5."""
+    @property
+    def score_point(self) -> Global___ScorePoint:
+        """After all entries with this result."""
+
+    @property
+    def options(self) -> standings.v1.types_pb2.ReadOptions:
+        """How the read is to be answered."""
+
+    def __init__(
+        self,
+        *,
+        board_id: builtins.str = ...,
+        user_id: builtins.int = ...,
+        score_point: Global___ScorePoint | None = ...,
+        above: builtins.int | None = ...,
+        below: builtins.int | None = ...,
+        options: standings.v1.types_pb2.ReadOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_above", b"_above", "_below", b"_below", "above", b"above", "below", b"below", "center", b"center", "options", b"options", "score_point", b"score_point", "user_id", b"user_id"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_above", b"_above", "_below", b"_below", "above", b"above", "below", b"below", "board_id", b"board_id", "center", b"center", "options", b"options", "score_point", b"score_point", "user_id", b"user_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__above: typing_extensions.TypeAlias = typing.Literal["above"]
+    _WhichOneofArgType__above: typing_extensions.TypeAlias = typing.Literal["_above", b"_above"]
+    _WhichOneofReturnType__below: typing_extensions.TypeAlias = typing.Literal["below"]
+    _WhichOneofArgType__below: typing_extensions.TypeAlias = typing.Literal["_below", b"_below"]
+    _WhichOneofReturnType_center: typing_extensions.TypeAlias = typing.Literal["user_id", "score_point"]
+    _WhichOneofArgType_center: typing_extensions.TypeAlias = typing.Literal["center", b"center"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__above) -> _WhichOneofReturnType__above | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__below) -> _WhichOneofReturnType__below | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_center) -> _WhichOneofReturnType_center | None: ...
+
+Global___ListEntriesAroundRequest: typing_extensions.TypeAlias = ListEntriesAroundRequest
+
+@typing.final
+class ListEntriesAroundResponse(google.protobuf.message.Message):
+    """The entries around a place."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: builtins.int
+    META_FIELD_NUMBER: builtins.int
+    @property
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[standings.v1.types_pb2.Entry]:
+        """The entries, best first."""
+
+    @property
+    def meta(self) -> standings.v1.types_pb2.ReadMeta:
+        """What the answer says about itself."""
+
+    def __init__(
+        self,
+        *,
+        entries: collections.abc.Iterable[standings.v1.types_pb2.Entry] | None = ...,
+        meta: standings.v1.types_pb2.ReadMeta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["meta", b"meta"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["entries", b"entries", "meta", b"meta"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListEntriesAroundResponse: typing_extensions.TypeAlias = ListEntriesAroundResponse
+
+@typing.final
+class EstimateRankRequest(google.protobuf.message.Message):
+    """Asks what a result would be worth."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_ID_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    SUBSCORE_FIELD_NUMBER: builtins.int
+    TARGET_RANK_FIELD_NUMBER: builtins.int
+    TARGET_PERCENT_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    board_id: builtins.str
+    """The board to read."""
+    score: builtins.int
+    """The score. Required."""
+    subscore: builtins.int
+    """Decides between equal scores."""
+    target_rank: builtins.int
+    """Also tell what it takes to reach this rank, at least 1."""
+    target_percent: builtins.float
+    """Also tell what it takes to be among the best so many percent of the entries: above 0, at most
+    100.
+    """
+    @property
+    def options(self) -> standings.v1.types_pb2.ReadOptions:
+        """How the read is to be answered."""
+
+    def __init__(
+        self,
+        *,
+        board_id: builtins.str = ...,
+        score: builtins.int | None = ...,
+        subscore: builtins.int = ...,
+        target_rank: builtins.int | None = ...,
+        target_percent: builtins.float | None = ...,
+        options: standings.v1.types_pb2.ReadOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_score", b"_score", "_target_percent", b"_target_percent", "_target_rank", b"_target_rank", "options", b"options", "score", b"score", "target_percent", b"target_percent", "target_rank", b"target_rank"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_score", b"_score", "_target_percent", b"_target_percent", "_target_rank", b"_target_rank", "board_id", b"board_id", "options", b"options", "score", b"score", "subscore", b"subscore", "target_percent", b"target_percent", "target_rank", b"target_rank"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: typing_extensions.TypeAlias = typing.Literal["score"]
+    _WhichOneofArgType__score: typing_extensions.TypeAlias = typing.Literal["_score", b"_score"]
+    _WhichOneofReturnType__target_percent: typing_extensions.TypeAlias = typing.Literal["target_percent"]
+    _WhichOneofArgType__target_percent: typing_extensions.TypeAlias = typing.Literal["_target_percent", b"_target_percent"]
+    _WhichOneofReturnType__target_rank: typing_extensions.TypeAlias = typing.Literal["target_rank"]
+    _WhichOneofArgType__target_rank: typing_extensions.TypeAlias = typing.Literal["_target_rank", b"_target_rank"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_percent) -> _WhichOneofReturnType__target_percent | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_rank) -> _WhichOneofReturnType__target_rank | None: ...
+
+Global___EstimateRankRequest: typing_extensions.TypeAlias = EstimateRankRequest
+
+@typing.final
+class RankTarget(google.protobuf.message.Message):
+    """What it takes to reach a rank."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    SUBSCORE_FIELD_NUMBER: builtins.int
+    SCORE_NEEDED_FIELD_NUMBER: builtins.int
+    SCORE_GAP_FIELD_NUMBER: builtins.int
+    REACHED_FIELD_NUMBER: builtins.int
+    rank: builtins.int
+    """The rank."""
+    score: builtins.int
+    """The score of the entry that stands there now; not set where nobody does."""
+    subscore: builtins.int
+    """Its subscore."""
+    score_needed: builtins.int
+    """The least improvement of the asked score that reaches the rank, with the asked subscore; not
+    set where no score within the board's bounds does.
+    """
+    score_gap: builtins.int
+    """The distance between the asked score and score_needed; 0 where that is not set."""
+    reached: builtins.bool
+    """Whether the asked result reaches the rank as it is."""
+    def __init__(
+        self,
+        *,
+        rank: builtins.int = ...,
+        score: builtins.int | None = ...,
+        subscore: builtins.int | None = ...,
+        score_needed: builtins.int | None = ...,
+        score_gap: builtins.int = ...,
+        reached: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_score", b"_score", "_score_needed", b"_score_needed", "_subscore", b"_subscore", "score", b"score", "score_needed", b"score_needed", "subscore", b"subscore"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_score", b"_score", "_score_needed", b"_score_needed", "_subscore", b"_subscore", "rank", b"rank", "reached", b"reached", "score", b"score", "score_gap", b"score_gap", "score_needed", b"score_needed", "subscore", b"subscore"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: typing_extensions.TypeAlias = typing.Literal["score"]
+    _WhichOneofArgType__score: typing_extensions.TypeAlias = typing.Literal["_score", b"_score"]
+    _WhichOneofReturnType__score_needed: typing_extensions.TypeAlias = typing.Literal["score_needed"]
+    _WhichOneofArgType__score_needed: typing_extensions.TypeAlias = typing.Literal["_score_needed", b"_score_needed"]
+    _WhichOneofReturnType__subscore: typing_extensions.TypeAlias = typing.Literal["subscore"]
+    _WhichOneofArgType__subscore: typing_extensions.TypeAlias = typing.Literal["_subscore", b"_subscore"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_needed) -> _WhichOneofReturnType__score_needed | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__subscore) -> _WhichOneofReturnType__subscore | None: ...
+
+Global___RankTarget: typing_extensions.TypeAlias = RankTarget
+
+@typing.final
+class EstimateRankResponse(google.protobuf.message.Message):
+    """What a result would be worth."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: builtins.int
+    RANK_LOW_FIELD_NUMBER: builtins.int
+    RANK_HIGH_FIELD_NUMBER: builtins.int
+    NEXT_FIELD_NUMBER: builtins.int
+    FOR_RANK_FIELD_NUMBER: builtins.int
+    FOR_PERCENT_FIELD_NUMBER: builtins.int
+    META_FIELD_NUMBER: builtins.int
+    rank: builtins.int
+    """The rank such a result would take if it arrived now, after all entries with the same result.
+    With RANK_MODE_COMPETITION, the rank it would share with them.
+    """
+    rank_low: builtins.int
+    """The best the rank can be; equal to rank in an exact answer."""
+    rank_high: builtins.int
+    """The worst the rank can be; equal to rank in an exact answer."""
+    @property
+    def next(self) -> Global___RankTarget:
+        """The next better place; not set where there is none."""
+
+    @property
+    def for_rank(self) -> Global___RankTarget:
+        """The answer to target_rank."""
+
+    @property
+    def for_percent(self) -> Global___RankTarget:
+        """The answer to target_percent; not set on an empty board."""
+
+    @property
+    def meta(self) -> standings.v1.types_pb2.ReadMeta:
+        """What the answer says about itself."""
+
+    def __init__(
+        self,
+        *,
+        rank: builtins.int = ...,
+        rank_low: builtins.int = ...,
+        rank_high: builtins.int = ...,
+        next: Global___RankTarget | None = ...,
+        for_rank: Global___RankTarget | None = ...,
+        for_percent: Global___RankTarget | None = ...,
+        meta: standings.v1.types_pb2.ReadMeta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["for_percent", b"for_percent", "for_rank", b"for_rank", "meta", b"meta", "next", b"next"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["for_percent", b"for_percent", "for_rank", b"for_rank", "meta", b"meta", "next", b"next", "rank", b"rank", "rank_high", b"rank_high", "rank_low", b"rank_low"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___EstimateRankResponse: typing_extensions.TypeAlias = EstimateRankResponse
+
+@typing.final
+class GetPercentileRequest(google.protobuf.message.Message):
+    """Asks for a result by percent, or for the percent of a result."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_ID_FIELD_NUMBER: builtins.int
+    PERCENT_FIELD_NUMBER: builtins.int
+    SCORE_POINT_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    board_id: builtins.str
+    """The board to read."""
+    percent: builtins.float
+    """The best so many percent of the entries: above 0, at most 100."""
+    @property
+    def score_point(self) -> Global___ScorePoint:
+        """A result."""
+
+    @property
+    def options(self) -> standings.v1.types_pb2.ReadOptions:
+        """How the read is to be answered."""
+
+    def __init__(
+        self,
+        *,
+        board_id: builtins.str = ...,
+        percent: builtins.float = ...,
+        score_point: Global___ScorePoint | None = ...,
+        options: standings.v1.types_pb2.ReadOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["options", b"options", "percent", b"percent", "point", b"point", "score_point", b"score_point"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["board_id", b"board_id", "options", b"options", "percent", b"percent", "point", b"point", "score_point", b"score_point"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_point: typing_extensions.TypeAlias = typing.Literal["percent", "score_point"]
+    _WhichOneofArgType_point: typing_extensions.TypeAlias = typing.Literal["point", b"point"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_point) -> _WhichOneofReturnType_point | None: ...
+
+Global___GetPercentileRequest: typing_extensions.TypeAlias = GetPercentileRequest
+
+@typing.final
+class GetPercentileResponse(google.protobuf.message.Message):
+    """Where a result stands among all, in percent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PERCENT_FIELD_NUMBER: builtins.int
+    RANK_FIELD_NUMBER: builtins.int
+    SCORE_POINT_FIELD_NUMBER: builtins.int
+    META_FIELD_NUMBER: builtins.int
+    percent: builtins.float
+    """For a percent: as asked. For a result: the entries that are at least as good, in percent of
+    all; 0 on an empty board.
+    """
+    rank: builtins.int
+    """How many entries these are."""
+    @property
+    def score_point(self) -> Global___ScorePoint:
+        """For a percent: the result of the last of them; not set on an empty board. For a result: as
+        asked.
+        """
+
+    @property
+    def meta(self) -> standings.v1.types_pb2.ReadMeta:
+        """What the answer says about itself."""
+
+    def __init__(
+        self,
+        *,
+        percent: builtins.float = ...,
+        rank: builtins.int = ...,
+        score_point: Global___ScorePoint | None = ...,
+        meta: standings.v1.types_pb2.ReadMeta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["meta", b"meta", "score_point", b"score_point"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["meta", b"meta", "percent", b"percent", "rank", b"rank", "score_point", b"score_point"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetPercentileResponse: typing_extensions.TypeAlias = GetPercentileResponse
+
+@typing.final
+class WatchEntriesRequest(google.protobuf.message.Message):
+    """Asks to follow a board."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_ID_FIELD_NUMBER: builtins.int
+    TOP_COUNT_FIELD_NUMBER: builtins.int
+    USER_IDS_FIELD_NUMBER: builtins.int
+    MIN_INTERVAL_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    board_id: builtins.str
+    """The board to follow."""
+    top_count: builtins.int
+    """Follow so many entries from the top, 1 to 1,000. Not together with user_ids."""
+    resume_token: builtins.str
+    """From an earlier stream with the same question: go on from the state it stands for."""
+    @property
+    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Follow these users, at most 100; a repeated one counts once. Not together with top_count."""
+
+    @property
+    def min_interval(self) -> google.protobuf.duration_pb2.Duration:
+        """The least time between two messages with changes: 100 ms to 60 s; not set means 1 s. What
+        changes in between is seen as one change.
+        """
+
+    @property
+    def options(self) -> standings.v1.types_pb2.ReadOptions:
+        """How the entries are to be read. Only rank_mode and season_id may be set."""
+
+    def __init__(
+        self,
+        *,
+        board_id: builtins.str = ...,
+        top_count: builtins.int = ...,
+        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        min_interval: google.protobuf.duration_pb2.Duration | None = ...,
+        resume_token: builtins.str = ...,
+        options: standings.v1.types_pb2.ReadOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["min_interval", b"min_interval", "options", b"options"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["board_id", b"board_id", "min_interval", b"min_interval", "options", b"options", "resume_token", b"resume_token", "top_count", b"top_count", "user_ids", b"user_ids"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___WatchEntriesRequest: typing_extensions.TypeAlias = WatchEntriesRequest
+
+@typing.final
+class WatchEntriesResponse(google.protobuf.message.Message):
+    """A message of a watch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: builtins.int
+    ENTRIES_FIELD_NUMBER: builtins.int
+    REMOVED_USER_IDS_FIELD_NUMBER: builtins.int
+    META_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    event: Global___WatchEvent.ValueType
+    """What it tells."""
+    resume_token: builtins.str
+    """Stands for the state after this message."""
+    @property
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[standings.v1.types_pb2.Entry]:
+        """Best first. In a snapshot all that are followed, in changes those that are new or different."""
+
+    @property
+    def removed_user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """In changes, the users that are not among the followed entries any more."""
+
+    @property
+    def meta(self) -> standings.v1.types_pb2.ReadMeta:
+        """What the state behind this message says about itself. In a heartbeat its staleness grows while
+        the board cannot be read.
+        """
+
+    def __init__(
+        self,
+        *,
+        event: Global___WatchEvent.ValueType = ...,
+        entries: collections.abc.Iterable[standings.v1.types_pb2.Entry] | None = ...,
+        removed_user_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        meta: standings.v1.types_pb2.ReadMeta | None = ...,
+        resume_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["meta", b"meta"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["entries", b"entries", "event", b"event", "meta", b"meta", "removed_user_ids", b"removed_user_ids", "resume_token", b"resume_token"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___WatchEntriesResponse: typing_extensions.TypeAlias = WatchEntriesResponse
+
+@typing.final
+class DeleteEntryRequest(google.protobuf.message.Message):
+    """Asks to take one entry off a board."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_ID_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    SEASON_ID_FIELD_NUMBER: builtins.int
+    SUBMISSION_ID_FIELD_NUMBER: builtins.int
+    board_id: builtins.str
+    """The board."""
+    user_id: builtins.int
+    """Whose entry it is."""
+    season_id: builtins.str
+    """The season; empty means the current one."""
+    submission_id: builtins.str
+    """A UUIDv7 made once by the caller and kept over retries, as in SubmitScoreRequest. Empty: the
+    server makes one.
+    """
+    def __init__(
+        self,
+        *,
+        board_id: builtins.str = ...,
+        user_id: builtins.int = ...,
+        season_id: builtins.str = ...,
+        submission_id: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["board_id", b"board_id", "season_id", b"season_id", "submission_id", b"submission_id", "user_id", b"user_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___DeleteEntryRequest: typing_extensions.TypeAlias = DeleteEntryRequest
+
+@typing.final
+class DeleteEntryResponse(google.protobuf.message.Message):
+    """What became of a deletion."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: builtins.int
+    DELETED_ENTRY_FIELD_NUMBER: builtins.int
+    INDEXED_FIELD_NUMBER: builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: builtins.int
+    SUBMISSION_ID_FIELD_NUMBER: builtins.int
+    outcome: standings.v1.types_pb2.Outcome.ValueType
+    """OUTCOME_APPLIED, or OUTCOME_DUPLICATE where the same deletion was recorded before."""
+    indexed: builtins.bool
+    """Whether the index shows it; if not, it will within seconds."""
+    consistency_token: builtins.str
+    """Give it to a read, and the read does not show the entry."""
+    submission_id: builtins.str
+    """The deletion's id, also where the server made it."""
+    @property
+    def deleted_entry(self) -> standings.v1.types_pb2.Entry:
+        """The entry that was deleted; for a duplicate its score, subscore and achieve_time."""
+
+    def __init__(
+        self,
+        *,
+        outcome: standings.v1.types_pb2.Outcome.ValueType = ...,
+        deleted_entry: standings.v1.types_pb2.Entry | None = ...,
+        indexed: builtins.bool = ...,
+        consistency_token: builtins.str = ...,
+        submission_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["deleted_entry", b"deleted_entry"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["consistency_token", b"consistency_token", "deleted_entry", b"deleted_entry", "indexed", b"indexed", "outcome", b"outcome", "submission_id", b"submission_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___DeleteEntryResponse: typing_extensions.TypeAlias = DeleteEntryResponse

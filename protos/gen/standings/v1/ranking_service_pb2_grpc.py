@@ -65,6 +65,31 @@ class RankingServiceStub(object):
                 request_serializer=standings_dot_v1_dot_ranking__service__pb2.ListEntriesRequest.SerializeToString,
                 response_deserializer=standings_dot_v1_dot_ranking__service__pb2.ListEntriesResponse.FromString,
                 _registered_method=True)
+        self.ListEntriesAround = channel.unary_unary(
+                '/standings.v1.RankingService/ListEntriesAround',
+                request_serializer=standings_dot_v1_dot_ranking__service__pb2.ListEntriesAroundRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_ranking__service__pb2.ListEntriesAroundResponse.FromString,
+                _registered_method=True)
+        self.EstimateRank = channel.unary_unary(
+                '/standings.v1.RankingService/EstimateRank',
+                request_serializer=standings_dot_v1_dot_ranking__service__pb2.EstimateRankRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_ranking__service__pb2.EstimateRankResponse.FromString,
+                _registered_method=True)
+        self.GetPercentile = channel.unary_unary(
+                '/standings.v1.RankingService/GetPercentile',
+                request_serializer=standings_dot_v1_dot_ranking__service__pb2.GetPercentileRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_ranking__service__pb2.GetPercentileResponse.FromString,
+                _registered_method=True)
+        self.WatchEntries = channel.unary_stream(
+                '/standings.v1.RankingService/WatchEntries',
+                request_serializer=standings_dot_v1_dot_ranking__service__pb2.WatchEntriesRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_ranking__service__pb2.WatchEntriesResponse.FromString,
+                _registered_method=True)
+        self.DeleteEntry = channel.unary_unary(
+                '/standings.v1.RankingService/DeleteEntry',
+                request_serializer=standings_dot_v1_dot_ranking__service__pb2.DeleteEntryRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_ranking__service__pb2.DeleteEntryResponse.FromString,
+                _registered_method=True)
 
 
 class RankingServiceServicer(object):
@@ -108,7 +133,43 @@ class RankingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """A page of a board, best first.
+        """A page of a board, best first, at any depth.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntriesAround(self, request, context):
+        """The entries around a user, or around the place that a result would take.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EstimateRank(self, request, context):
+        """Which rank a result would take, and what it takes to rise. Writes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPercentile(self, request, context):
+        """Which result stands at a percent of the board, or at which percent a result stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEntries(self, request, context):
+        """Follows the top of a board, or some users: what they are, then what changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEntry(self, request, context):
+        """Takes one entry off a board. NOT_FOUND when the user has none. A later submission starts anew.
+        Safe to retry with the same submission_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +207,31 @@ def add_RankingServiceServicer_to_server(servicer, server):
                     servicer.ListEntries,
                     request_deserializer=standings_dot_v1_dot_ranking__service__pb2.ListEntriesRequest.FromString,
                     response_serializer=standings_dot_v1_dot_ranking__service__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'ListEntriesAround': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntriesAround,
+                    request_deserializer=standings_dot_v1_dot_ranking__service__pb2.ListEntriesAroundRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_ranking__service__pb2.ListEntriesAroundResponse.SerializeToString,
+            ),
+            'EstimateRank': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateRank,
+                    request_deserializer=standings_dot_v1_dot_ranking__service__pb2.EstimateRankRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_ranking__service__pb2.EstimateRankResponse.SerializeToString,
+            ),
+            'GetPercentile': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPercentile,
+                    request_deserializer=standings_dot_v1_dot_ranking__service__pb2.GetPercentileRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_ranking__service__pb2.GetPercentileResponse.SerializeToString,
+            ),
+            'WatchEntries': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEntries,
+                    request_deserializer=standings_dot_v1_dot_ranking__service__pb2.WatchEntriesRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_ranking__service__pb2.WatchEntriesResponse.SerializeToString,
+            ),
+            'DeleteEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEntry,
+                    request_deserializer=standings_dot_v1_dot_ranking__service__pb2.DeleteEntryRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_ranking__service__pb2.DeleteEntryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,6 +397,141 @@ class RankingService(object):
             '/standings.v1.RankingService/ListEntries',
             standings_dot_v1_dot_ranking__service__pb2.ListEntriesRequest.SerializeToString,
             standings_dot_v1_dot_ranking__service__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntriesAround(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.RankingService/ListEntriesAround',
+            standings_dot_v1_dot_ranking__service__pb2.ListEntriesAroundRequest.SerializeToString,
+            standings_dot_v1_dot_ranking__service__pb2.ListEntriesAroundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateRank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.RankingService/EstimateRank',
+            standings_dot_v1_dot_ranking__service__pb2.EstimateRankRequest.SerializeToString,
+            standings_dot_v1_dot_ranking__service__pb2.EstimateRankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPercentile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.RankingService/GetPercentile',
+            standings_dot_v1_dot_ranking__service__pb2.GetPercentileRequest.SerializeToString,
+            standings_dot_v1_dot_ranking__service__pb2.GetPercentileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/standings.v1.RankingService/WatchEntries',
+            standings_dot_v1_dot_ranking__service__pb2.WatchEntriesRequest.SerializeToString,
+            standings_dot_v1_dot_ranking__service__pb2.WatchEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.RankingService/DeleteEntry',
+            standings_dot_v1_dot_ranking__service__pb2.DeleteEntryRequest.SerializeToString,
+            standings_dot_v1_dot_ranking__service__pb2.DeleteEntryResponse.FromString,
             options,
             channel_credentials,
             insecure,

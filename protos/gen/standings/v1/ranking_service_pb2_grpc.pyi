@@ -40,7 +40,19 @@ class RankingServiceStub:
     BatchGetEntries: grpc.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.BatchGetEntriesRequest, standings.v1.ranking_service_pb2.BatchGetEntriesResponse]
     """The entries of up to 1,000 users, such as somebody's friends."""
     ListEntries: grpc.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.ListEntriesRequest, standings.v1.ranking_service_pb2.ListEntriesResponse]
-    """A page of a board, best first."""
+    """A page of a board, best first, at any depth."""
+    ListEntriesAround: grpc.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.ListEntriesAroundRequest, standings.v1.ranking_service_pb2.ListEntriesAroundResponse]
+    """The entries around a user, or around the place that a result would take."""
+    EstimateRank: grpc.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.EstimateRankRequest, standings.v1.ranking_service_pb2.EstimateRankResponse]
+    """Which rank a result would take, and what it takes to rise. Writes nothing."""
+    GetPercentile: grpc.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.GetPercentileRequest, standings.v1.ranking_service_pb2.GetPercentileResponse]
+    """Which result stands at a percent of the board, or at which percent a result stands."""
+    WatchEntries: grpc.UnaryStreamMultiCallable[standings.v1.ranking_service_pb2.WatchEntriesRequest, standings.v1.ranking_service_pb2.WatchEntriesResponse]
+    """Follows the top of a board, or some users: what they are, then what changes."""
+    DeleteEntry: grpc.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.DeleteEntryRequest, standings.v1.ranking_service_pb2.DeleteEntryResponse]
+    """Takes one entry off a board. NOT_FOUND when the user has none. A later submission starts anew.
+    Safe to retry with the same submission_id.
+    """
 
 @typing.type_check_only
 class RankingServiceAsyncStub(RankingServiceStub):
@@ -60,7 +72,19 @@ class RankingServiceAsyncStub(RankingServiceStub):
     BatchGetEntries: grpc.aio.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.BatchGetEntriesRequest, standings.v1.ranking_service_pb2.BatchGetEntriesResponse]  # type: ignore[assignment]
     """The entries of up to 1,000 users, such as somebody's friends."""
     ListEntries: grpc.aio.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.ListEntriesRequest, standings.v1.ranking_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """A page of a board, best first."""
+    """A page of a board, best first, at any depth."""
+    ListEntriesAround: grpc.aio.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.ListEntriesAroundRequest, standings.v1.ranking_service_pb2.ListEntriesAroundResponse]  # type: ignore[assignment]
+    """The entries around a user, or around the place that a result would take."""
+    EstimateRank: grpc.aio.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.EstimateRankRequest, standings.v1.ranking_service_pb2.EstimateRankResponse]  # type: ignore[assignment]
+    """Which rank a result would take, and what it takes to rise. Writes nothing."""
+    GetPercentile: grpc.aio.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.GetPercentileRequest, standings.v1.ranking_service_pb2.GetPercentileResponse]  # type: ignore[assignment]
+    """Which result stands at a percent of the board, or at which percent a result stands."""
+    WatchEntries: grpc.aio.UnaryStreamMultiCallable[standings.v1.ranking_service_pb2.WatchEntriesRequest, standings.v1.ranking_service_pb2.WatchEntriesResponse]  # type: ignore[assignment]
+    """Follows the top of a board, or some users: what they are, then what changes."""
+    DeleteEntry: grpc.aio.UnaryUnaryMultiCallable[standings.v1.ranking_service_pb2.DeleteEntryRequest, standings.v1.ranking_service_pb2.DeleteEntryResponse]  # type: ignore[assignment]
+    """Takes one entry off a board. NOT_FOUND when the user has none. A later submission starts anew.
+    Safe to retry with the same submission_id.
+    """
 
 class RankingServiceServicer(metaclass=abc.ABCMeta):
     """Takes submissions and answers every question about who stands where."""
@@ -113,6 +137,48 @@ class RankingServiceServicer(metaclass=abc.ABCMeta):
         request: standings.v1.ranking_service_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> typing.Union[standings.v1.ranking_service_pb2.ListEntriesResponse, collections.abc.Awaitable[standings.v1.ranking_service_pb2.ListEntriesResponse]]:
-        """A page of a board, best first."""
+        """A page of a board, best first, at any depth."""
+
+    @abc.abstractmethod
+    def ListEntriesAround(
+        self,
+        request: standings.v1.ranking_service_pb2.ListEntriesAroundRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.ranking_service_pb2.ListEntriesAroundResponse, collections.abc.Awaitable[standings.v1.ranking_service_pb2.ListEntriesAroundResponse]]:
+        """The entries around a user, or around the place that a result would take."""
+
+    @abc.abstractmethod
+    def EstimateRank(
+        self,
+        request: standings.v1.ranking_service_pb2.EstimateRankRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.ranking_service_pb2.EstimateRankResponse, collections.abc.Awaitable[standings.v1.ranking_service_pb2.EstimateRankResponse]]:
+        """Which rank a result would take, and what it takes to rise. Writes nothing."""
+
+    @abc.abstractmethod
+    def GetPercentile(
+        self,
+        request: standings.v1.ranking_service_pb2.GetPercentileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.ranking_service_pb2.GetPercentileResponse, collections.abc.Awaitable[standings.v1.ranking_service_pb2.GetPercentileResponse]]:
+        """Which result stands at a percent of the board, or at which percent a result stands."""
+
+    @abc.abstractmethod
+    def WatchEntries(
+        self,
+        request: standings.v1.ranking_service_pb2.WatchEntriesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[standings.v1.ranking_service_pb2.WatchEntriesResponse], collections.abc.AsyncIterator[standings.v1.ranking_service_pb2.WatchEntriesResponse]]:
+        """Follows the top of a board, or some users: what they are, then what changes."""
+
+    @abc.abstractmethod
+    def DeleteEntry(
+        self,
+        request: standings.v1.ranking_service_pb2.DeleteEntryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.ranking_service_pb2.DeleteEntryResponse, collections.abc.Awaitable[standings.v1.ranking_service_pb2.DeleteEntryResponse]]:
+        """Takes one entry off a board. NOT_FOUND when the user has none. A later submission starts anew.
+        Safe to retry with the same submission_id.
+        """
 
 def add_RankingServiceServicer_to_server(servicer: RankingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18standings/v1/types.proto\x12\x0cstandings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x03\n\x05\x42oard\x12\x10\n\x08\x62oard_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12+\n\nsort_order\x18\x03 \x01(\x0e\x32\x17.standings.v1.SortOrder\x12\x34\n\x13subscore_sort_order\x18\x04 \x01(\x0e\x32\x17.standings.v1.SortOrder\x12(\n\x08operator\x18\x05 \x01(\x0e\x32\x16.standings.v1.Operator\x12\x1a\n\tmin_score\x18\x06 \x01(\x03\x42\x02\x30\x01H\x00\x88\x01\x01\x12\x1a\n\tmax_score\x18\x07 \x01(\x03\x42\x02\x30\x01H\x01\x88\x01\x01\x12\x15\n\rclient_writes\x18\x08 \x01(\x08\x12\x19\n\x11\x63urrent_season_id\x18\t \x01(\t\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\r \x01(\tB\x0c\n\n_min_scoreB\x0c\n\n_max_score\"\xc7\x02\n\x05\x45ntry\x12\x13\n\x07user_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x04rank\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x14\n\x08rank_low\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x15\n\trank_high\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x11\n\x05score\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x14\n\x08subscore\x18\x06 \x01(\x03\x42\x02\x30\x01\x12\x1c\n\x10submission_count\x18\x07 \x01(\x03\x42\x02\x30\x01\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0c\x61\x63hieve_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\tlist_rank\x18\x0b \x01(\x03\x42\x02\x30\x01\"\xb4\x02\n\x08ReadMeta\x12)\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06source\x18\x02 \x01(\x0e\x32\x14.standings.v1.Source\x12*\n\texactness\x18\x03 \x01(\x0e\x32\x17.standings.v1.Exactness\x12\r\n\x05stale\x18\x04 \x01(\x08\x12,\n\tstaleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\x05\x65poch\x18\x06 \x01(\x03\x42\x02\x30\x01\x12\x17\n\x0fshards_answered\x18\x07 \x01(\x05\x12\x16\n\x0eshards_missing\x18\x08 \x03(\x05\x12\x11\n\tseason_id\x18\t \x01(\t\x12\x17\n\x0b\x65ntry_count\x18\n \x01(\x03\x42\x02\x30\x01\"\xd6\x01\n\x0bReadOptions\x12\x30\n\rmax_staleness\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\x12\x15\n\rallow_partial\x18\x03 \x01(\x08\x12)\n\trank_mode\x18\x04 \x01(\x0e\x32\x16.standings.v1.RankMode\x12%\n\x04view\x18\x05 \x01(\x0e\x32\x17.standings.v1.EntryView\x12\x11\n\tseason_id\x18\x06 \x01(\t*\\\n\tSortOrder\x12\x1a\n\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15SORT_ORDER_DESCENDING\x10\x01\x12\x18\n\x14SORT_ORDER_ASCENDING\x10\x02*y\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x11\n\rOPERATOR_BEST\x10\x01\x12\x10\n\x0cOPERATOR_SET\x10\x02\x12\x16\n\x12OPERATOR_INCREMENT\x10\x03\x12\x16\n\x12OPERATOR_DECREMENT\x10\x04*W\n\x08RankMode\x12\x19\n\x15RANK_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11RANK_MODE_ORDINAL\x10\x01\x12\x19\n\x15RANK_MODE_COMPETITION\x10\x02*\x8d\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_APPLIED\x10\x01\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x02\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x03\x12\x10\n\x0cOUTCOME_HELD\x10\x04\x12\x14\n\x10OUTCOME_REJECTED\x10\x05*\x82\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSOURCE_INDEX\x10\x01\x12\x10\n\x0cSOURCE_CACHE\x10\x02\x12\x13\n\x0fSOURCE_DATABASE\x10\x03\x12\x13\n\x0fSOURCE_SNAPSHOT\x10\x04\x12\x12\n\x0eSOURCE_ARCHIVE\x10\x05*S\n\tExactness\x12\x19\n\x15\x45XACTNESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XACTNESS_EXACT\x10\x01\x12\x16\n\x12\x45XACTNESS_INTERVAL\x10\x02*R\n\tEntryView\x12\x1a\n\x16\x45NTRY_VIEW_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NTRY_VIEW_BASIC\x10\x01\x12\x13\n\x0f\x45NTRY_VIEW_FULL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18standings/v1/types.proto\x12\x0cstandings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x03\n\x05\x42oard\x12\x10\n\x08\x62oard_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12+\n\nsort_order\x18\x03 \x01(\x0e\x32\x17.standings.v1.SortOrder\x12\x34\n\x13subscore_sort_order\x18\x04 \x01(\x0e\x32\x17.standings.v1.SortOrder\x12(\n\x08operator\x18\x05 \x01(\x0e\x32\x16.standings.v1.Operator\x12\x1a\n\tmin_score\x18\x06 \x01(\x03\x42\x02\x30\x01H\x00\x88\x01\x01\x12\x1a\n\tmax_score\x18\x07 \x01(\x03\x42\x02\x30\x01H\x01\x88\x01\x01\x12\x15\n\rclient_writes\x18\x08 \x01(\x08\x12\x19\n\x11\x63urrent_season_id\x18\t \x01(\t\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\r \x01(\tB\x0c\n\n_min_scoreB\x0c\n\n_max_score\"\xd7\x02\n\x05\x45ntry\x12\x13\n\x07user_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x04rank\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x14\n\x08rank_low\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x15\n\trank_high\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x11\n\x05score\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x14\n\x08subscore\x18\x06 \x01(\x03\x42\x02\x30\x01\x12\x1c\n\x10submission_count\x18\x07 \x01(\x03\x42\x02\x30\x01\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0c\x61\x63hieve_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\tlist_rank\x18\x0b \x01(\x03\x42\x02\x30\x01\x12\x0e\n\x06hidden\x18\x0c \x01(\x08\"\xb4\x02\n\x08ReadMeta\x12)\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06source\x18\x02 \x01(\x0e\x32\x14.standings.v1.Source\x12*\n\texactness\x18\x03 \x01(\x0e\x32\x17.standings.v1.Exactness\x12\r\n\x05stale\x18\x04 \x01(\x08\x12,\n\tstaleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\x05\x65poch\x18\x06 \x01(\x03\x42\x02\x30\x01\x12\x17\n\x0fshards_answered\x18\x07 \x01(\x05\x12\x16\n\x0eshards_missing\x18\x08 \x03(\x05\x12\x11\n\tseason_id\x18\t \x01(\t\x12\x17\n\x0b\x65ntry_count\x18\n \x01(\x03\x42\x02\x30\x01\"\xf2\x01\n\x0bReadOptions\x12\x30\n\rmax_staleness\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\x12\x15\n\rallow_partial\x18\x03 \x01(\x08\x12)\n\trank_mode\x18\x04 \x01(\x0e\x32\x16.standings.v1.RankMode\x12%\n\x04view\x18\x05 \x01(\x0e\x32\x17.standings.v1.EntryView\x12\x11\n\tseason_id\x18\x06 \x01(\t\x12\x1a\n\x0eviewer_user_id\x18\x07 \x01(\x03\x42\x02\x30\x01*\\\n\tSortOrder\x12\x1a\n\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15SORT_ORDER_DESCENDING\x10\x01\x12\x18\n\x14SORT_ORDER_ASCENDING\x10\x02*y\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x11\n\rOPERATOR_BEST\x10\x01\x12\x10\n\x0cOPERATOR_SET\x10\x02\x12\x16\n\x12OPERATOR_INCREMENT\x10\x03\x12\x16\n\x12OPERATOR_DECREMENT\x10\x04*W\n\x08RankMode\x12\x19\n\x15RANK_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11RANK_MODE_ORDINAL\x10\x01\x12\x19\n\x15RANK_MODE_COMPETITION\x10\x02*\x8d\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_APPLIED\x10\x01\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x02\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x03\x12\x10\n\x0cOUTCOME_HELD\x10\x04\x12\x14\n\x10OUTCOME_REJECTED\x10\x05*\x82\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSOURCE_INDEX\x10\x01\x12\x10\n\x0cSOURCE_CACHE\x10\x02\x12\x13\n\x0fSOURCE_DATABASE\x10\x03\x12\x13\n\x0fSOURCE_SNAPSHOT\x10\x04\x12\x12\n\x0eSOURCE_ARCHIVE\x10\x05*S\n\tExactness\x12\x19\n\x15\x45XACTNESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XACTNESS_EXACT\x10\x01\x12\x16\n\x12\x45XACTNESS_INTERVAL\x10\x02*R\n\tEntryView\x12\x1a\n\x16\x45NTRY_VIEW_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NTRY_VIEW_BASIC\x10\x01\x12\x13\n\x0f\x45NTRY_VIEW_FULL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,26 +58,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READMETA'].fields_by_name['epoch']._serialized_options = b'0\001'
   _globals['_READMETA'].fields_by_name['entry_count']._loaded_options = None
   _globals['_READMETA'].fields_by_name['entry_count']._serialized_options = b'0\001'
-  _globals['_SORTORDER']._serialized_start=1468
-  _globals['_SORTORDER']._serialized_end=1560
-  _globals['_OPERATOR']._serialized_start=1562
-  _globals['_OPERATOR']._serialized_end=1683
-  _globals['_RANKMODE']._serialized_start=1685
-  _globals['_RANKMODE']._serialized_end=1772
-  _globals['_OUTCOME']._serialized_start=1775
-  _globals['_OUTCOME']._serialized_end=1916
-  _globals['_SOURCE']._serialized_start=1919
-  _globals['_SOURCE']._serialized_end=2049
-  _globals['_EXACTNESS']._serialized_start=2051
-  _globals['_EXACTNESS']._serialized_end=2134
-  _globals['_ENTRYVIEW']._serialized_start=2136
-  _globals['_ENTRYVIEW']._serialized_end=2218
+  _globals['_READOPTIONS'].fields_by_name['viewer_user_id']._loaded_options = None
+  _globals['_READOPTIONS'].fields_by_name['viewer_user_id']._serialized_options = b'0\001'
+  _globals['_SORTORDER']._serialized_start=1512
+  _globals['_SORTORDER']._serialized_end=1604
+  _globals['_OPERATOR']._serialized_start=1606
+  _globals['_OPERATOR']._serialized_end=1727
+  _globals['_RANKMODE']._serialized_start=1729
+  _globals['_RANKMODE']._serialized_end=1816
+  _globals['_OUTCOME']._serialized_start=1819
+  _globals['_OUTCOME']._serialized_end=1960
+  _globals['_SOURCE']._serialized_start=1963
+  _globals['_SOURCE']._serialized_end=2093
+  _globals['_EXACTNESS']._serialized_start=2095
+  _globals['_EXACTNESS']._serialized_end=2178
+  _globals['_ENTRYVIEW']._serialized_start=2180
+  _globals['_ENTRYVIEW']._serialized_end=2262
   _globals['_BOARD']._serialized_start=138
   _globals['_BOARD']._serialized_end=608
   _globals['_ENTRY']._serialized_start=611
-  _globals['_ENTRY']._serialized_end=938
-  _globals['_READMETA']._serialized_start=941
-  _globals['_READMETA']._serialized_end=1249
-  _globals['_READOPTIONS']._serialized_start=1252
-  _globals['_READOPTIONS']._serialized_end=1466
+  _globals['_ENTRY']._serialized_end=954
+  _globals['_READMETA']._serialized_start=957
+  _globals['_READMETA']._serialized_end=1265
+  _globals['_READOPTIONS']._serialized_start=1268
+  _globals['_READOPTIONS']._serialized_end=1510
 # @@protoc_insertion_point(module_scope)

@@ -324,6 +324,7 @@ class Entry(google.protobuf.message.Message):
     ACHIEVE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     LIST_RANK_FIELD_NUMBER: builtins.int
+    HIDDEN_FIELD_NUMBER: builtins.int
     user_id: builtins.int
     """The user, 1 to 2^63-1."""
     rank: builtins.int
@@ -340,6 +341,10 @@ class Entry(google.protobuf.message.Message):
     """Submissions recorded for this standing. ENTRY_VIEW_FULL only."""
     list_rank: builtins.int
     """BatchGetEntries only: the 1-based rank among the users of the list."""
+    hidden: builtins.bool
+    """The entry is hidden, and shown only because its owner asked. Its rank is the one it would have;
+    the ranks of all others pass it over.
+    """
     @property
     def metadata(self) -> google.protobuf.struct_pb2.Struct:
         """What the last changing submission carried. ENTRY_VIEW_FULL only."""
@@ -366,10 +371,11 @@ class Entry(google.protobuf.message.Message):
         achieve_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         list_rank: builtins.int = ...,
+        hidden: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["achieve_time", b"achieve_time", "metadata", b"metadata", "update_time", b"update_time"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["achieve_time", b"achieve_time", "list_rank", b"list_rank", "metadata", b"metadata", "rank", b"rank", "rank_high", b"rank_high", "rank_low", b"rank_low", "score", b"score", "submission_count", b"submission_count", "subscore", b"subscore", "update_time", b"update_time", "user_id", b"user_id"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["achieve_time", b"achieve_time", "hidden", b"hidden", "list_rank", b"list_rank", "metadata", b"metadata", "rank", b"rank", "rank_high", b"rank_high", "rank_low", b"rank_low", "score", b"score", "submission_count", b"submission_count", "subscore", b"subscore", "update_time", b"update_time", "user_id", b"user_id"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Entry: typing_extensions.TypeAlias = Entry
@@ -449,6 +455,7 @@ class ReadOptions(google.protobuf.message.Message):
     RANK_MODE_FIELD_NUMBER: builtins.int
     VIEW_FIELD_NUMBER: builtins.int
     SEASON_ID_FIELD_NUMBER: builtins.int
+    VIEWER_USER_ID_FIELD_NUMBER: builtins.int
     consistency_token: builtins.str
     """From one's own submission: the answer shows it, or is refused."""
     allow_partial: builtins.bool
@@ -459,6 +466,10 @@ class ReadOptions(google.protobuf.message.Message):
     """How much of each entry to send."""
     season_id: builtins.str
     """The season to read; empty means the current one, or the consistency token's."""
+    viewer_user_id: builtins.int
+    """On whose behalf the read is made. A hidden entry of this user is shown where the user is asked
+    for by GetEntry, BatchGetEntries or ListEntriesAround. 0: nobody's.
+    """
     @property
     def max_staleness(self) -> google.protobuf.duration_pb2.Duration:
         """Refuse (UNAVAILABLE, reason STALENESS) rather than answer with something older."""
@@ -472,10 +483,11 @@ class ReadOptions(google.protobuf.message.Message):
         rank_mode: Global___RankMode.ValueType = ...,
         view: Global___EntryView.ValueType = ...,
         season_id: builtins.str = ...,
+        viewer_user_id: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["max_staleness", b"max_staleness"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["allow_partial", b"allow_partial", "consistency_token", b"consistency_token", "max_staleness", b"max_staleness", "rank_mode", b"rank_mode", "season_id", b"season_id", "view", b"view"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["allow_partial", b"allow_partial", "consistency_token", b"consistency_token", "max_staleness", b"max_staleness", "rank_mode", b"rank_mode", "season_id", b"season_id", "view", b"view", "viewer_user_id", b"viewer_user_id"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ReadOptions: typing_extensions.TypeAlias = ReadOptions
