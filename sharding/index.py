@@ -7,21 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from core.ordering import KEY_BYTES, PREFIX_BYTES, VALUE_BYTES
-from core.ports import Freshness, IndexedEntry, IndexView, PageSlice
+from core.ordering import KEY_BYTES, VALUE_BYTES
+from core.ports import Freshness, IndexedEntry, IndexView, KeyRange, PageSlice, Window
 from core.types import IndexChange, shard_of
 from sharding.apply import apply_batches, by_shard
-from sharding.keys import SHARDS, done_key, meta_key, season_keys
+from sharding.deep_pages import read_page
 from sharding.library import Argument
-from sharding.merge import merge
-from sharding.reading import Question, Replies, ShardQuestion, ask, require_answers
+from sharding.reading import Replies, SeasonRead, view_of
 from sharding.replies import Reply
 from sharding.router import Router
+from sharding.shard_counts import ShardCounts
+from sharding.windows import Span, entry_of, read_window, read_window_of
 
 _CUTOFFS_MAX: Final = 128
 """Counts a call may ask of each shard: 16,000 of them hold up a node for about 10 ms."""
 _GONE: Final = bytes(VALUE_BYTES)
-_TAIL_BYTES: Final = 6
 
 
 class RedisIndex:
@@ -29,6 +29,7 @@ class RedisIndex:
 
     def __init__(self, router: Router) -> None:
         self._router = router
+        self._shard_counts = ShardCounts()
 
     async def apply(self, xid: int, changes: Sequence[IndexChange]) -> frozenset[tuple[int, int]]:
         """As core.ports.Index.apply."""
@@ -47,16 +48,11 @@ class RedisIndex:
         asked: dict[int, list[int]] = {}
         for user_id in user_ids:
             asked.setdefault(shard_of(user_id), []).append(user_id)
-        question = Question(
+        replies = await self._read(season_number, fresh).ask(
             "users",
             [(cutoff_bytes,)],
-            {
-                shard: _question(season_number, shard, fresh, struct.pack(f">{len(ids)}Q", *ids))
-                for shard, ids in asked.items()
-            },
+            {shard: (struct.pack(f">{len(ids)}Q", *ids),) for shard, ids in asked.items()},
         )
-        replies = await ask(self._router, question)
-        require_answers(replies)
         entries: dict[int, IndexedEntry] = {}
         for shard, rounds in replies.items():
             entries.update(_entries(asked[shard], rounds[0]))
@@ -71,46 +67,41 @@ class RedisIndex:
         fresh: Freshness,
     ) -> tuple[Sequence[Sequence[int]], IndexView]:
         """As core.ports.Index.count_before."""
-        question = Question(
-            "ranks",
-            list(_cutoff_rounds(cutoffs)),
-            {shard: _question(season_number, shard, fresh) for shard in shards},
+        replies = await self._read(season_number, fresh).ask(
+            "ranks", list(_cutoff_rounds(cutoffs)), dict.fromkeys(shards, ())
         )
-        replies = await ask(self._router, question)
-        require_answers(replies)
         counts = [[n for reply in replies[shard] for n in _counts(reply)] for shard in shards]
         return counts, _view(replies)
 
-    async def page(
-        self, season_number: int, *, after: bytes, offset: int, limit: int, fresh: Freshness
+    async def window(
+        self,
+        season_number: int,
+        point: bytes,
+        *,
+        above: int,
+        below: int,
+        within: KeyRange,
+        fresh: Freshness,
+    ) -> Window:
+        """As core.ports.Index.window."""
+        read = self._read(season_number, fresh)
+        return await read_window(read, self._shard_counts, Span(point, above, below, within))
+
+    async def window_of(
+        self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
+    ) -> tuple[IndexedEntry, Window] | None:
+        """As core.ports.Index.window_of."""
+        read = self._read(season_number, fresh)
+        return await read_window_of(read, self._shard_counts, user_id, above=above, below=below)
+
+    async def page_at(
+        self, season_number: int, *, offset: int, limit: int, fresh: Freshness
     ) -> PageSlice:
-        """As core.ports.Index.page."""
-        question = Question(
-            "page",
-            [(after, offset + limit)],
-            {shard: _question(season_number, shard, fresh) for shard in SHARDS},
-        )
-        replies = await ask(self._router, question)
-        require_answers(replies)
-        before, keys, tails = 0, [], []
-        for rounds in replies.values():
-            match rounds[0]:
-                case [int(), int(), int(count), bytes(shard_keys), bytes(shard_tails)]:
-                    before += count
-                    keys.append(shard_keys)
-                    tails.append(shard_tails)
-        entries = [
-            (key, tails[source][place * _TAIL_BYTES : (place + 1) * _TAIL_BYTES])
-            for key, source, place in merge(keys, skip=offset, limit=limit)
-        ]
-        sent = sum(map(len, keys)) // KEY_BYTES
-        return PageSlice(before + min(offset, sent), entries, _view(replies))
+        """As core.ports.Index.page_at."""
+        return await read_page(self._read(season_number, fresh), self._shard_counts, offset, limit)
 
-
-def _question(season_number: int, shard: int, fresh: Freshness, *extra: Argument) -> ShardQuestion:
-    keys = (meta_key(shard), done_key(shard), *season_keys(shard, season_number))
-    xids = b",".join(b"%d" % xid for xid in fresh.xids.get(shard, ()))
-    return ShardQuestion(keys, (*keys, xids, *extra))
+    def _read(self, season_number: int, fresh: Freshness) -> SeasonRead:
+        return SeasonRead(self._router, season_number, fresh)
 
 
 def _cutoff_rounds(cutoffs: Sequence[bytes]) -> Iterable[tuple[Argument, ...]]:
@@ -133,28 +124,29 @@ def _cutoff_rounds(cutoffs: Sequence[bytes]) -> Iterable[tuple[Argument, ...]]:
 
 def _counts(reply: Reply) -> tuple[int, ...]:
     match reply:
-        case [int(), int(), bytes(blob)]:
+        case [int(), int(), int(), bytes(blob)]:
             return struct.unpack(f">{len(blob) // 8}Q", blob)
     raise TypeError("not what the function ranks replies")
 
 
 def _entries(user_ids: Sequence[int], reply: Reply) -> Iterable[tuple[int, IndexedEntry]]:
     match reply:
-        case [int(), int(), bytes(values), bytes(counts)]:
+        case [int(), int(), int(), bytes(values), bytes(counts)]:
             before = struct.unpack(f">{len(user_ids)}Q", counts)
             for place, user_id in enumerate(user_ids):
                 value = values[place * VALUE_BYTES : (place + 1) * VALUE_BYTES]
                 if value != _GONE:
-                    key = value[:PREFIX_BYTES] + user_id.to_bytes(8, "big")
-                    yield user_id, IndexedEntry(key, value[-_TAIL_BYTES:], before[place])
+                    yield user_id, entry_of(user_id, value, before[place])
 
 
 def _view(replies: Replies) -> IndexView:
-    """The youngest build among the shards, and all their entries."""
-    epoch, entry_count = 0, 0
-    for rounds in replies.values():
-        match rounds[0]:
-            case [int(shard_epoch), int(live), *_]:
-                epoch = max(epoch, shard_epoch)
-                entry_count += live
-    return IndexView(epoch, entry_count)
+    """What the shards that were asked say of the season; nothing, if none was."""
+    states = [_state(rounds[0]) for rounds in replies.values()]
+    return view_of(states) if states else IndexView(0, 0)
+
+
+def _state(reply: Reply) -> tuple[int, int, int]:
+    match reply:
+        case [int(epoch), int(live), int(caught_up_ms), *_]:
+            return epoch, live, caught_up_ms
+    raise TypeError("not a reply of a shard that was read")

@@ -85,7 +85,7 @@ class RedisIndexKeeping:
     async def begin(self, season_number: int, shard: int, *, token: str, horizon: int) -> bool:
         """As core.ports.IndexKeeping.begin. Raises IndexUnavailable."""
         keys = (meta_key(shard), done_key(shard), *copy_keys(shard, season_number))
-        args = (season_number, token.encode(), horizon)
+        args = (season_number, token.encode(), horizon, self._clock.now_ms())
         return await self._call(shard, LIBRARY.write("begin", keys, args)) == b"OK"
 
     async def load(

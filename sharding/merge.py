@@ -1,30 +1,32 @@
-"""The k-way merge of what the shards send: sorted blobs of equally long keys."""
+"""The merge of what the shards send.
+
+A row is a 32-byte key and the last six bytes of its value. As keys are unique, plain byte order of
+rows is rank order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from heapq import heapify, heappop, heapreplace
+import struct
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Final
 
 from core.ordering import KEY_BYTES
 
+TAIL_BYTES: Final = 6
+ROW_BYTES: Final = KEY_BYTES + TAIL_BYTES
+_ROW: Final = struct.Struct(f"{ROW_BYTES}s")
 
-def merge(blobs: Sequence[bytes], *, skip: int, limit: int) -> list[tuple[bytes, int, int]]:
-    """The keys number `skip` to `skip + limit` of all the blobs, in order: (key, blob, place).
 
-    Takes O((skip + limit) log k) and never looks at the keys beyond.
+def merge(blobs: Iterable[bytes]) -> list[bytes]:
+    """All the rows in rank order. Each blob holds rows that are in order, best or worst first.
+
+    sorted() finds the runs and merges them without a step of Python: for 16 shards' rows it takes
+    a fifth of the time of a heap.
     """
-    heap = [(blob[:KEY_BYTES], source, 0) for source, blob in enumerate(blobs) if blob]
-    heapify(heap)
-    merged: list[tuple[bytes, int, int]] = []
-    wanted = skip + limit
-    while heap and len(merged) < wanted:
-        head = heap[0]
-        merged.append(head)
-        _, source, place = head
-        start = (place + 1) * KEY_BYTES
-        following = blobs[source][start : start + KEY_BYTES]
-        if following:
-            heapreplace(heap, (following, source, place + 1))
-        else:
-            heappop(heap)
-    return merged[skip:]
+    return sorted(chain.from_iterable(_ROW.iter_unpack(b"".join(blobs))))
+
+
+def pairs(rows: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """The rows as (key, tail) pairs."""
+    return [(row[:KEY_BYTES], row[KEY_BYTES:]) for row in rows]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.errors import IndexUnavailable, IndexUnbuilt, ReadBehind
+from core.ports import Freshness, IndexView
+from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
 from sharding.replies import NodeLost, Reply
 from sharding.router import Router
@@ -75,6 +77,43 @@ async def _ask_alone(router: Router, question: Question, replies: Replies, deadl
         if doubtful:
             for shard, reply in (await router.call_shards(doubtful, deadline)).items():
                 replies[shard][number] = reply[0] if isinstance(reply, list) else reply
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonRead:
+    """One read of a season, of as many questions as it takes."""
+
+    router: Router
+    season_number: int
+    fresh: Freshness
+
+    async def ask(
+        self,
+        function: str,
+        rounds: Sequence[tuple[Argument, ...]],
+        shards: Mapping[int, tuple[Argument, ...]],
+    ) -> Replies:
+        """What shards say to a function, each given its own arguments after those of its round.
+
+        Raises IndexUnbuilt, IndexUnavailable, ReadBehind. Cost: as `ask`.
+        """
+        questions = {shard: self._question(shard, args) for shard, args in shards.items()}
+        replies = await ask(self.router, Question(function, rounds, questions))
+        require_answers(replies)
+        return replies
+
+    def _question(self, shard: int, args: tuple[Argument, ...]) -> ShardQuestion:
+        keys = (meta_key(shard), done_key(shard), *season_keys(shard, self.season_number))
+        xids = b",".join(b"%d" % xid for xid in self.fresh.xids.get(shard, ()))
+        return ShardQuestion(keys, (*keys, xids, *args))
+
+
+def view_of(states: Iterable[tuple[int, int, int]]) -> IndexView:
+    """What the (epoch, live entries, caught_up_ms) of some shards are together: the youngest build,
+    all entries, and the mark that is furthest behind.
+    """
+    epochs, counts, caught_up_ms = zip(*states, strict=True)
+    return IndexView(max(epochs), sum(counts), min(caught_up_ms))
 
 
 def require_answers(replies: Replies) -> None:

@@ -16,6 +16,7 @@
 
 local ITEM = 44
 local READY, BUILDING = 1, 2
+local LIVE, HIDDEN = 0, 2 -- the two top bits of a value's 31st byte
 local START = '(' -- after the member ''
 local CHUNK = 1000 -- unpack() puts arguments on a stack of about 8,000
 
@@ -24,8 +25,8 @@ local function revision_of(value)
   return (struct.unpack('>I6', value, 25))
 end
 
-local function is_live(value)
-  return string.byte(value, 31) < 64
+local function state_of(value)
+  return math.floor(string.byte(value, 31) / 64)
 end
 
 local function set_guard(h, state, epoch, live, incarnation)
@@ -61,8 +62,8 @@ local function put_chunk(h, z, blob, first, last)
     local at = first + (i - 1) * ITEM + 8
     local value, old = string.sub(blob, at, at + 35), stored[i]
     if not old or revision_of(old) < revision_of(value) then
-      local old_key = old and is_live(old) and string.sub(old, 1, 24) .. user
-      local new_key = is_live(value) and string.sub(value, 1, 24) .. user
+      local old_key = old and state_of(old) == LIVE and string.sub(old, 1, 24) .. user
+      local new_key = state_of(value) == LIVE and string.sub(value, 1, 24) .. user
       if old_key ~= new_key then
         if old_key then
           gone[#gone + 1] = old_key

@@ -6,12 +6,12 @@ local function is_copy(m, season, token, chunk)
   return meta[1] == token and meta[2] == chunk
 end
 
--- keys: m d H Z; args: season, token, horizon.
+-- keys: m d H Z; args: season, token, horizon, now_ms.
 local function begin(keys, args)
   local m, d, H, Z = unpack(keys)
-  local season, token, horizon = unpack(args)
+  local season, token, horizon, now_ms = unpack(args)
   if redis.call('HSETNX', m, 'C', horizon) == 1 then
-    redis.call('HSET', m, 'I', token)
+    redis.call('HSET', m, 'I', token, 'T', now_ms)
     redis.call('UNLINK', d)
     redis.call('ZADD', d, -1, '')
   else

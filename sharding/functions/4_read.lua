@@ -2,9 +2,10 @@
 -- because a call cannot declare keys of two slots; each shard is read under its own pcall, so that
 -- one that moves away costs the others nothing. A shard asked alone declares its keys as well.
 
--- nil and a verdict, or the epoch and the live count of a shard that shows all the xids.
+-- nil and a verdict, or the epoch, the live count and T (0: unknown) of a shard that shows all the
+-- xids.
 local function check_view(m, d, h, z, xids)
-  local mark, incarnation = unpack(redis.call('HMGET', m, 'C', 'I'))
+  local mark, incarnation, marked_ms = unpack(redis.call('HMGET', m, 'C', 'I', 'T'))
   if not mark then
     return nil, 'UNBUILT'
   end
@@ -17,7 +18,7 @@ local function check_view(m, d, h, z, xids)
       return nil, 'BEHIND'
     end
   end
-  return epoch, live
+  return epoch, live, tonumber(marked_ms) or 0
 end
 
 -- Reads each group of `width` arguments after the first `shared` ones.
@@ -30,46 +31,57 @@ local function each_group(args, shared, width, read)
   return replies
 end
 
--- As each_group, for groups that begin with m d h z xids; read(h, z, at) adds to the reply.
+-- As each_group, for groups that begin with m d h z xids. Replies epoch, live count and T, and what
+-- read(h, z, at, live) adds; `at` is the place of the group's sixth argument.
 local function each_shard(args, shared, extra, read)
   return each_group(args, shared, 5 + extra, function(at)
     local h, z = args[at + 2], args[at + 3]
-    local epoch, live = check_view(args[at], args[at + 1], h, z, args[at + 4])
+    local epoch, live, marked_ms = check_view(args[at], args[at + 1], h, z, args[at + 4])
     if not epoch then
       return live
     end
-    return { epoch, live, read(h, z, args[at + 5]) }
+    return { epoch, live, marked_ms, read(h, z, at + 5, live) }
   end)
 end
 
 local function values_of(h, users)
+  if #users <= CHUNK then
+    return redis.call('HMGET', h, unpack(users))
+  end
   local values = {}
   for first = 1, #users, CHUNK do
     local last = math.min(first + CHUNK - 1, #users)
     for _, value in ipairs(redis.call('HMGET', h, unpack(users, first, last))) do
-      table.insert(values, value)
+      values[#values + 1] = value
     end
   end
   return values
 end
 
 local function count_before(z, cutoff)
-  return struct.pack('>I8', redis.call('ZLEXCOUNT', z, START, '(' .. cutoff))
+  return redis.call('ZLEXCOUNT', z, START, '(' .. cutoff)
+end
+
+-- A hidden entry keeps its key, and is told with the place that it would have.
+local function is_told(value)
+  local state = state_of(value)
+  return state == LIVE or state == HIDDEN
 end
 
 -- args: cutoff length, then per shard m d h z xids users. Adds the values of the users, and for
 -- each the number of entries that stand before that much of its key.
 local function users(_, args)
   local length = tonumber(args[1])
-  return each_shard(args, 1, 1, function(h, z, blob)
-    local asked = {}
-    for at = 1, #blob, 8 do
-      table.insert(asked, string.sub(blob, at, at + 7))
+  return each_shard(args, 1, 1, function(h, z, at)
+    local asked, blob = {}, args[at]
+    for first = 1, #blob, 8 do
+      asked[#asked + 1] = string.sub(blob, first, first + 7)
     end
     local values, counts, gone = values_of(h, asked), {}, string.rep('\0', 36)
     for i, value in ipairs(values) do
-      if value and is_live(value) then
-        counts[i] = count_before(z, string.sub(string.sub(value, 1, 24) .. asked[i], 1, length))
+      if value and is_told(value) then
+        local key = string.sub(value, 1, 24) .. asked[i]
+        counts[i] = struct.pack('>I8', count_before(z, string.sub(key, 1, length)))
       else
         values[i] = gone
         counts[i] = string.sub(gone, 1, 8)
@@ -89,32 +101,101 @@ local function ranks(_, args)
   return each_shard(args, 2, 0, function(_, z)
     local counts = {}
     for i, cutoff in ipairs(cutoffs) do
-      counts[i] = count_before(z, cutoff)
+      counts[i] = struct.pack('>I8', count_before(z, cutoff))
     end
     return table.concat(counts)
   end)
 end
 
--- args: after, limit, then per shard m d h z xids. Adds the number of entries up to `after`, the
--- keys that follow, and the last six bytes of their values.
-local function page(_, args)
-  local after, limit = args[1], args[2]
-  return each_shard(args, 2, 0, function(h, z)
-    local before, keys = 0, nil
-    if after == '' then
-      keys = redis.call('ZRANGE', z, 1, limit)
-    else
-      before = redis.call('ZLEXCOUNT', z, START, '[' .. after)
-      keys = redis.call('ZRANGE', z, '(' .. after, '+', 'BYLEX', 'LIMIT', 0, limit)
+-- The keys one after the other, each with the last six bytes of its value.
+local function rows_of(h, keys)
+  if #keys == 0 then
+    return ''
+  end
+  local owners, rows = {}, {}
+  for i, key in ipairs(keys) do
+    owners[i] = string.sub(key, 25)
+  end
+  for i, value in ipairs(values_of(h, owners)) do
+    rows[2 * i - 1] = keys[i]
+    rows[2 * i] = string.sub(value, 31)
+  end
+  return table.concat(rows)
+end
+
+-- The rows of the last keys of a range, last one first.
+local function rows_above(h, z, low, high, count)
+  return rows_of(h, redis.call('ZRANGE', z, high, low, 'BYLEX', 'REV', 'LIMIT', 0, count))
+end
+
+-- The rows of the first keys of a range.
+local function rows_below(h, z, low, high, count)
+  return rows_of(h, redis.call('ZRANGE', z, low, high, 'BYLEX', 'LIMIT', 0, count))
+end
+
+-- args: point, then the two ends of a range and the rows wanted of its end, the same of a range of
+-- whose start they are wanted; then per shard m d h z xids. Adds the number of entries before the
+-- point, and the rows.
+local function window(_, args)
+  local point = args[1]
+  return each_shard(args, 7, 0, function(h, z)
+    local above = args[4] == '0' and '' or rows_above(h, z, args[2], args[3], args[4])
+    local below = args[7] == '0' and '' or rows_below(h, z, args[5], args[6], args[7])
+    return point == '' and 0 or count_before(z, point), above, below
+  end)
+end
+
+-- args: user, rows wanted above and below it, then m d h z xids of its shard. Adds the same as
+-- `window` does for the user's key, without its own row, and the user's value, '' if it has none.
+local function around(_, args)
+  local user, above, below = args[1], args[2], args[3]
+  return each_shard(args, 3, 0, function(h, z)
+    local value = redis.call('HGET', h, user)
+    if not value or not is_told(value) then
+      return 0, '', '', ''
     end
-    local asked, tails = {}, {}
-    for i, key in ipairs(keys) do
-      asked[i] = string.sub(key, 25)
+    local bound = '(' .. string.sub(value, 1, 24) .. user
+    return redis.call('ZLEXCOUNT', z, START, bound),
+      rows_above(h, z, START, bound, above),
+      rows_below(h, z, bound, '+', below),
+      value
+  end)
+end
+
+-- first, first + step and so on up to last; around them what cuts the shard into equal parts; and
+-- the last entry's rank: local ranks from 0 on, ascending, as far as there are entries.
+local function grid_ranks(live, parts, first, last, step)
+  local ranks = {}
+  local function add(from, to, stride)
+    for place = from, math.min(to, live - 1), stride do
+      local rank = math.floor(place)
+      if rank > (ranks[#ranks] or -1) then
+        ranks[#ranks + 1] = rank
+      end
     end
-    for i, value in ipairs(values_of(h, asked)) do
-      tails[i] = string.sub(value, 31)
+  end
+  local stride = math.max(1, live / parts)
+  add(0, first - 1, stride)
+  add(first, last, step)
+  add(math.ceil((last + 1) / stride) * stride, live - 1, stride)
+  add(live - 1, live - 1, 1)
+  return ranks
+end
+
+-- args: parts, then per shard m d h z xids and first, last, step. Adds these ranks and the keys of
+-- the entries that have them.
+local function grid(_, args)
+  local parts = tonumber(args[1])
+  return each_shard(args, 1, 3, function(_, z, at, live)
+    local first, last, step = tonumber(args[at]), tonumber(args[at + 1]), tonumber(args[at + 2])
+    local ranks, keys = {}, {}
+    for i, rank in ipairs(grid_ranks(live, parts, first, last, step)) do
+      ranks[i] = struct.pack('>I4', rank)
+      -- The member '' has index 0. Made a string once: each number given is printed anew.
+      local index = string.format('%d', rank + 1)
+      keys[i] = redis.call('ZRANGE', z, index, index)[1]
     end
-    return before, table.concat(keys), table.concat(tails)
+    return table.concat(ranks), table.concat(keys)
   end)
 end
 
@@ -151,5 +232,7 @@ end
 
 register('users', users)
 register('ranks', ranks)
-register('page', page)
+register('window', window)
+register('around', around)
+register('grid', grid)
 register('state', state)

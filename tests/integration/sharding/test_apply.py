@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from core.ports import Freshness
+from core.ports import Freshness, KeyRange
 from core.types import EntryState
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
@@ -19,8 +19,8 @@ ANY = Freshness()
 
 async def listed(index: RedisIndex) -> list[bytes]:
     """All the keys the index tells, in its order."""
-    page = await index.page(SEASON, after=b"", offset=0, limit=10_000, fresh=ANY)
-    return [key for key, _ in page.entries]
+    window = await index.window(SEASON, b"", above=0, below=10_000, within=KeyRange(), fresh=ANY)
+    return [key for key, _ in window.below]
 
 
 async def test_any_order_and_any_number_of_times_give_the_same_index(

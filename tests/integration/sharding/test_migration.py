@@ -68,6 +68,38 @@ async def test_a_read_in_the_middle_of_a_move_is_right_or_refused(
     assert await rank_of_last(index) == len(ITEMS)
 
 
+async def test_windows_and_pages_in_the_middle_of_a_move_are_right_or_refused(
+    index: RedisIndex, keeping: RedisIndexKeeping, move: Move
+) -> None:
+    """Whether they narrow down or not, and also around a user of the shard that moves."""
+    items = [*ITEMS, *(item_of(n, n) for n in range(1700, 5000) if n % 16 != SHARD)]
+    keys = sorted(item.key for item in items)
+    await build(keeping, items)
+
+    async def require_all() -> None:
+        page = await index.page_at(SEASON, offset=3000, limit=300, fresh=ANY)
+        around = await index.window_of(SEASON, ITEMS[50].user_id, above=5, below=5, fresh=ANY)
+        assert (page.before, [key for key, _ in page.entries]) == (3000, keys[3000:3300])
+        assert around is not None
+        place = keys.index(ITEMS[50].key)
+        assert around[1].before == place
+        assert [key for key, _ in around[1].above] == keys[place - 5 : place]
+        assert [key for key, _ in around[1].below] == keys[place + 1 : place + 6]
+
+    await move.begin()
+    await require_all()
+    for key in KEYS[:-1]:
+        await move.carry(key)
+        with pytest.raises(IndexUnavailable):
+            await index.page_at(SEASON, offset=3000, limit=300, fresh=ANY)
+        with pytest.raises(IndexUnavailable):
+            await index.window_of(SEASON, ITEMS[50].user_id, above=5, below=5, fresh=ANY)
+    await move.carry(KEYS[-1])
+    await require_all()
+    await move.end()
+    await require_all()
+
+
 async def test_a_move_that_is_done_is_followed_and_remembered(
     index: RedisIndex, keeping: RedisIndexKeeping, router: Router, move: Move
 ) -> None:
@@ -107,7 +139,7 @@ async def test_writers_lose_nothing_while_a_slot_moves(
 
     await asyncio.gather(*(write() for _ in range(50)))
 
-    page = await index.page(SEASON, after=b"", offset=0, limit=5000, fresh=ANY)
+    page = await index.page_at(SEASON, offset=0, limit=5000, fresh=ANY)
     assert moved.is_set()
     assert failed == []
     assert len(page.entries) == page.view.entry_count == 2500

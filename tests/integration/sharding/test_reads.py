@@ -10,11 +10,12 @@ import pytest
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from core.errors import IndexUnbuilt, ReadBehind
 from core.ordering import RESULT_BYTES
-from core.ports import Freshness, IndexView
+from core.ports import Clock, Freshness, IndexView, KeyRange
 from core.types import EntryState, SortOrder, shard_of
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
-from sharding.keys import SHARDS, season_keys
+from sharding.keys import SHARDS, meta_key, season_keys
+from sharding.router import Router
 from tests.integration.sharding.board import (
     SEASON,
     Board,
@@ -29,6 +30,21 @@ pytestmark = pytest.mark.every_engine
 
 ANY = Freshness()
 DIRECTIONS = list(product(SortOrder, SortOrder))
+
+
+class AtTime:
+    """A clock that stands still at a time of its own."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        """That time."""
+        return self._now_ms
+
+    def monotonic_s(self) -> float:
+        """A fixed moment."""
+        return 1.0
 
 
 async def fill(index: RedisIndex, board: Board, *, seed: int, count: int) -> list[int]:
@@ -66,34 +82,17 @@ async def test_users_and_ranks_are_those_of_the_sorted_list(
         ranks = [sum(column) for column in zip(*counts, strict=True)]
 
         assert view.entry_count == len(keys)
-        assert {entry.key for entry in entries.values()} == set(keys)
+        told = {EntryState.LIVE: set(), EntryState.HIDDEN: set()}
+        for item in board.items.values():
+            told.setdefault(item.state, set()).add(item.key)
+        assert {e.key for e in entries.values() if e.hidden} == told[EntryState.HIDDEN]
+        assert {e.key for e in entries.values() if not e.hidden} == set(keys)
         for (user_id, entry), rank in zip(entries.items(), ranks, strict=True):
             cutoff = entry.key[:cutoff_bytes]
             before = [key for key in keys if key < cutoff]
             own = [key for key in before if shard_of(int.from_bytes(key[24:])) == user_id % 16]
             assert (rank, entry.before_in_shard) == (len(before), len(own))
-            assert int.from_bytes(entry.tail) == board.items[user_id].revision
-
-
-async def test_pages_are_those_of_the_sorted_list(
-    index: RedisIndex, keeping: RedisIndexKeeping
-) -> None:
-    """A page from the start, from a key and past the end is the same slice of the list."""
-    await build(keeping)
-    board = Board()
-    await fill(index, board, seed=4, count=1200)
-    keys = board.keys
-
-    for place, offset, limit in [(None, 0, 10), (None, 37, 50), (5, 0, 100), (60, 3, 1), (9, 0, 0)]:
-        after = b"" if place is None else keys[place]
-        first = offset if place is None else place + 1 + offset
-        found = await index.page(SEASON, after=after, offset=offset, limit=limit, fresh=ANY)
-        assert found.before == first
-        assert [key for key, _ in found.entries] == keys[first : first + limit]
-        for key, tail in found.entries:
-            assert int.from_bytes(tail) == board.items[int.from_bytes(key[24:])].revision
-    end = await index.page(SEASON, after=keys[-1], offset=2, limit=5, fresh=ANY)
-    assert (end.before, list(end.entries)) == (len(keys), [])
+            assert int.from_bytes(entry.tail) % 2**46 == board.items[user_id].revision
 
 
 async def test_counts_of_many_cutoffs_keep_their_order(
@@ -113,14 +112,16 @@ async def test_counts_of_many_cutoffs_keep_their_order(
     assert view.entry_count == len(keys)
 
 
-async def test_an_empty_season_is_an_answer(index: RedisIndex, keeping: RedisIndexKeeping) -> None:
-    """A season that was built of nothing counts 0, and has the epoch of its build."""
+async def test_an_empty_season_is_an_answer(
+    index: RedisIndex, keeping: RedisIndexKeeping, clock: Clock
+) -> None:
+    """A season that was built of nothing counts 0, and has the epoch and time of its build."""
     await build(keeping, horizon=123)
 
     counts, view = await index.count_before(SEASON, [], shards=[0, 9], fresh=ANY)
     entries, _ = await index.users(SEASON, [1, 2], cutoff_bytes=32, fresh=ANY)
 
-    assert ([list(row) for row in counts], view) == ([[], []], IndexView(123, 0))
+    assert ([list(row) for row in counts], view) == ([[], []], IndexView(123, 0, clock.now_ms()))
     assert entries == {}
 
 
@@ -130,7 +131,7 @@ async def test_a_season_that_is_not_there_is_no_answer(
     """Neither an empty Redis nor one that holds another season is an empty board."""
     for _ in range(2):
         with pytest.raises(IndexUnbuilt):
-            await index.page(SEASON, after=b"", offset=0, limit=10, fresh=ANY)
+            await index.page_at(SEASON, offset=0, limit=10, fresh=ANY)
         await build(keeping, season_number=SEASON + 1)
 
 
@@ -143,7 +144,7 @@ async def test_a_season_that_lost_a_key_is_no_answer(
     await run(await owner(cluster, 2), "DEL", season_keys(2, SEASON)[lost])
 
     with pytest.raises(IndexUnbuilt):
-        await index.page(SEASON, after=b"", offset=0, limit=10, fresh=ANY)
+        await index.page_at(SEASON, offset=0, limit=10, fresh=ANY)
     assert await keeping.unbuilt([SEASON]) == [(SEASON, 2)]
 
 
@@ -175,10 +176,10 @@ async def test_a_read_waits_for_its_transactions(
     assert list(entries) == [1]
 
 
-async def test_users_that_are_deleted_or_hidden_are_not_found(
+async def test_hidden_users_are_told_apart_and_count_for_nobody(
     index: RedisIndex, keeping: RedisIndexKeeping
 ) -> None:
-    """Only live entries are told, and only they count."""
+    """A hidden entry has the place it would have; deleted ones and locked rows have none."""
     items = [item_of(16 * n, n, state=EntryState(n)) for n in range(4)]
     await build(keeping, items)
 
@@ -186,4 +187,23 @@ async def test_users_that_are_deleted_or_hidden_are_not_found(
         SEASON, [item.user_id for item in items], cutoff_bytes=32, fresh=ANY
     )
 
-    assert (list(entries), view.entry_count) == ([0], 1)
+    told = {user: (entry.hidden, entry.before_in_shard) for user, entry in entries.items()}
+    assert told == {0: (False, 0), 32: (True, 0)}
+    assert view.entry_count == 1
+
+
+async def test_a_view_tells_the_mark_that_is_furthest_behind(
+    index: RedisIndex, router: Router
+) -> None:
+    """The smallest time of all the shards asked; 0 if one of them has none."""
+    for shard in SHARDS:
+        await build(RedisIndexKeeping(router, AtTime(1000 - shard)), shards=[shard])
+
+    _, of_all = await index.count_before(SEASON, [], shards=SHARDS, fresh=ANY)
+    _, of_two = await index.users(SEASON, [3, 4], cutoff_bytes=32, fresh=ANY)
+    window = await index.window(SEASON, b"", above=1, below=1, within=KeyRange(), fresh=ANY)
+    await router.call_shards({5: (b"HDEL", meta_key(5), b"T")}, router.deadline())
+    page = await index.page_at(SEASON, offset=10_000, limit=1, fresh=ANY)
+
+    assert (of_all.caught_up_ms, of_two.caught_up_ms) == (985, 996)
+    assert (window.view.caught_up_ms, page.view.caught_up_ms) == (985, 0)
