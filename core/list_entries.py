@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from core.errors import InvalidInput
-from core.ordering import RESULT_BYTES
-from core.ports import PageSlice
-from core.reading import Question, Reading
-from core.types import SHARD_COUNT, RankedEntry, RankMode, ReadMeta, ReadOptions
-
-START_RANK_MAX: Final = 1_000
-"""Every shard sends all entries up to the page: cheap so far down, and no further."""
+from core.ordering import END
+from core.ports import IndexView, KeyRange, Window
+from core.reading import Question, Reading, Run
+from core.tokens import Turn, Walk
+from core.types import RankedEntry, ReadMeta, ReadOptions, ScoreRange
 
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """Entries best first; `next_page_token` empty at the end of the board."""
+    """Entries best first; a token is empty where there are no more entries on that side."""
 
     entries: Sequence[RankedEntry]
     next_page_token: str
+    previous_page_token: str
     meta: ReadMeta
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an index said of a page: its entries, and whether more of the walk stand before and
+    after it. `point` is where it begins if nothing is in it.
+    """
+
+    run: Run
+    earlier: bool
+    later: bool
+    point: bytes
+    view: IndexView
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,77 +48,115 @@ class ListEntries:
         page_size: int,
         page_token: str,
         start_rank: int | None,
+        scores: ScoreRange,
         options: ReadOptions,
     ) -> EntryPage:
-        """Up to `page_size` entries from the best on, from a rank on, or behind a token.
+        """Up to `page_size` entries within a range of scores: from the best on, from a rank of the
+        board on, or where a token says, which is the page after or the page before.
 
-        Cost: one round trip to the index, one more for competition ranks in mid-board.
-        Raises BoardNotFound, SeasonNotFound, InvalidInput for a start_rank past 1,000,
-        PageTokenInvalid, and Unavailable where the index cannot answer.
+        A walk never repeats or skips an entry that did not move. Cost in round trips to the
+        index: one from the top or by token; for a start_rank one near the top, else two or three,
+        and one more with a range. One more for competition ranks where equals of the first entry
+        stand before it, and in PostgreSQL for full entries. Raises BoardNotFound, SeasonNotFound,
+        PageTokenInvalid, and Unavailable where the index cannot answer, or not as fresh as wanted.
         """
-        if start_rank is not None and start_rank > START_RANK_MAX:
-            raise InvalidInput("start_rank", f"must not be greater than {START_RANK_MAX}")
         question = await self.reading.question(board_id, options)
-        season_number = question.season.number
-        after = (
-            self.reading.signer.entries_after(page_token, season_number=season_number)
-            if page_token
-            else b""
-        )
-        # One more than asked for: whether there is one decides about the next page's token.
-        page = await self.reading.ask(
-            question,
-            lambda: self.reading.index.page(
-                season_number,
-                after=after,
-                offset=start_rank - 1 if start_rank else 0,
-                limit=page_size + 1,
-                fresh=question.fresh,
-            ),
-        )
-        shown = page.entries[:page_size]
-        standings = [question.ordering.standing(key, tail) for key, tail in shown]
-        ranks = await self._ranks(question, page, options.rank_mode)
-        complete = await self.reading.complete(question, standings, options.view)
-        more = len(page.entries) > page_size
+        walk = Walk(question.season.number, question.ordering.key_range(scores))
+        if page_token:
+            turn = self.reading.signer.entries_turn(page_token, walk)
+            found = await self._page(question, walk, turn, page_size)
+        elif start_rank is None or start_rank == 1:
+            found = await self._page(question, walk, Turn(walk.within.low), page_size)
+        elif walk.within == KeyRange():
+            found = await self._page_at(question, start_rank, page_size)
+        else:
+            turn = Turn(await self._point_at(question, start_rank, walk.within))
+            found = await self._page(question, walk, turn, page_size)
+        meta = question.meta(found.view)
         return EntryPage(
-            entries=[
-                RankedEntry(complete[standing.user_id], rank)
-                for standing, rank in zip(standings, ranks, strict=False)
-            ],
-            next_page_token=(
-                self.reading.signer.entries_page(season_number=season_number, after=shown[-1][0])
-                if more
-                else ""
-            ),
-            meta=question.meta(page.view),
+            entries=await self.reading.tell(question, found.run, options),
+            next_page_token=self._next(walk, found),
+            previous_page_token=self._previous(walk, found),
+            meta=meta,
         )
 
-    async def _ranks(self, question: Question, page: PageSlice, mode: RankMode) -> Sequence[int]:
-        """The ranks of a page's entries, in order."""
-        ordinal = range(page.before + 1, page.before + 1 + len(page.entries))
-        if mode is RankMode.ORDINAL or not page.entries:
-            return ordinal
-        rank = await self._first_of_result(question, page)
-        ranks: list[int] = []
-        previous = page.entries[0][0][:RESULT_BYTES]
-        for position, (key, _) in zip(ordinal, page.entries, strict=True):
-            if key[:RESULT_BYTES] != previous:
-                previous, rank = key[:RESULT_BYTES], position
-            ranks.append(rank)
-        return ranks
-
-    async def _first_of_result(self, question: Question, page: PageSlice) -> int:
-        """The competition rank of the first entry: its equals may stand on earlier pages."""
-        if page.before == 0:
-            return 1
-        counts, _ = await self.reading.ask(
+    async def _page(self, question: Question, walk: Walk, turn: Turn, page_size: int) -> _Found:
+        """The page at a point. One entry more than is shown, on either side, tells whether there
+        are others, and that nearest to the first one whether it has equals.
+        """
+        above, below = (page_size + 1, 1) if turn.backward else (1, page_size + 1)
+        window = await self.reading.ask(
             question,
-            lambda: self.reading.index.count_before(
-                question.season.number,
-                [page.entries[0][0][:RESULT_BYTES]],
-                shards=range(SHARD_COUNT),
+            lambda: self.reading.index.window(
+                walk.season_number,
+                turn.point,
+                above=above,
+                below=below,
+                within=walk.within,
                 fresh=question.fresh,
             ),
         )
-        return 1 + sum(shard_counts[0] for shard_counts in counts)
+        return (
+            _backward(window, turn, page_size)
+            if turn.backward
+            else _forward(window, turn, page_size)
+        )
+
+    async def _page_at(self, question: Question, start_rank: int, page_size: int) -> _Found:
+        """The page from a rank past the first on, together with the entry before it."""
+        rows = await self.reading.rows(question, offset=start_rank - 2, limit=page_size + 2)
+        shown = rows.entries[1 : page_size + 1]
+        return _Found(
+            run=Run(rows.before + 1, shown, previous=rows.entries[0][0] if shown else b""),
+            earlier=rows.view.entry_count > 0,
+            later=len(rows.entries) > page_size + 1,
+            point=END,
+            view=rows.view,
+        )
+
+    async def _point_at(self, question: Question, start_rank: int, within: KeyRange) -> bytes:
+        """The key at a rank, or where the range begins if that is later."""
+        rows = await self.reading.rows(question, offset=start_rank - 1, limit=1)
+        key = rows.entries[0][0] if rows.entries else END
+        # What stands behind the range cannot be the point: before it stand others of the board.
+        return max(within.low, min(key, within.high or END))
+
+    def _next(self, walk: Walk, found: _Found) -> str:
+        if not found.later:
+            return ""
+        shown = found.run.entries
+        point = shown[-1][0] + b"\0" if shown else found.point
+        return self.reading.signer.entries_page(Turn(point), walk)
+
+    def _previous(self, walk: Walk, found: _Found) -> str:
+        if not found.earlier:
+            return ""
+        shown = found.run.entries
+        point = shown[0][0] if shown else found.point
+        return self.reading.signer.entries_page(Turn(point, backward=True), walk)
+
+
+def _forward(window: Window, turn: Turn, page_size: int) -> _Found:
+    return _Found(
+        run=Run(
+            window.before,
+            window.below[:page_size],
+            previous=window.above[-1][0] if window.above else b"",
+        ),
+        earlier=bool(window.above),
+        later=len(window.below) > page_size,
+        point=turn.point,
+        view=window.view,
+    )
+
+
+def _backward(window: Window, turn: Turn, page_size: int) -> _Found:
+    shown = window.above[-page_size:]
+    earlier = window.above[:-page_size]
+    return _Found(
+        run=Run(window.before - len(shown), shown, previous=earlier[-1][0] if earlier else b""),
+        earlier=bool(earlier),
+        later=bool(window.below),
+        point=turn.point,
+        view=window.view,
+    )

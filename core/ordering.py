@@ -15,10 +15,21 @@ The index keeps per user an *item*: `user_id (8) | value (36)`, where
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.types import INT64_MAX, INT64_MIN, BoardSpec, EntryState, SortOrder, Standing
+from core.ports import KeyRange
+from core.types import (
+    INT64_MAX,
+    INT64_MIN,
+    BoardSpec,
+    EntryState,
+    RankMode,
+    ScoreRange,
+    SortOrder,
+    Standing,
+)
 
 KEY_BYTES: Final = 32
 PREFIX_BYTES: Final = 24
@@ -27,6 +38,10 @@ RESULT_BYTES: Final = 16
 """(score, subscore) alone: the cutoff of competition ranks and of score ranges."""
 VALUE_BYTES: Final = 36
 ITEM_BYTES: Final = 8 + VALUE_BYTES
+_BEHIND: Final = b"\xff"
+"""Stands behind every arrival: one is a positive bigint, whose first byte is below 0x80."""
+END: Final = b"\xff" * RESULT_BYTES + _BEHIND
+"""The point behind every key."""
 
 _ACHIEVE_BITS: Final = 46
 _ACHIEVE_MASK: Final = (1 << _ACHIEVE_BITS) - 1
@@ -56,6 +71,20 @@ class Ordering:
             (score ^ self.score_mask) & _UINT64_MASK, (subscore ^ self.subscore_mask) & _UINT64_MASK
         )
 
+    def behind(self, score: int, subscore: int) -> bytes:
+        """The point after all entries with this (score, subscore)."""
+        return self.result(score, subscore) + _BEHIND
+
+    def key_range(self, scores: ScoreRange) -> KeyRange:
+        """The keys of all entries whose score is within the range."""
+        best, worst = scores.low, scores.high
+        if self.score_mask == mask_of(SortOrder.DESCENDING):
+            best, worst = worst, best
+        return KeyRange(
+            low=b"" if best is None else self._score(best),
+            high=b"" if worst is None else self._score(worst) + b"\xff" * 8 + _BEHIND,
+        )
+
     def key(self, score: int, subscore: int, arrival: int, user_id: int) -> bytes:
         """The 32-byte key of an entry."""
         return _FOUR.pack(
@@ -75,10 +104,45 @@ class Ordering:
             achieve_time_ms=int.from_bytes(tail, "big") & _ACHIEVE_MASK,
         )
 
+    def _score(self, score: int) -> bytes:
+        return self.result(score, 0)[:8]
+
 
 def mask_of(order: SortOrder) -> int:
     """The XOR mask of a direction, as a signed 64-bit number (PostgreSQL's bigint)."""
     return INT64_MIN if order is SortOrder.ASCENDING else INT64_MAX
+
+
+def cutoff_bytes_of(mode: RankMode) -> int:
+    """How much of a key decides what stands before it: all of it, or the result alone."""
+    return RESULT_BYTES if mode is RankMode.COMPETITION else KEY_BYTES
+
+
+def ranks_of(
+    keys: Sequence[bytes],
+    mode: RankMode,
+    *,
+    before: int = 0,
+    first: int | None = None,
+    hidden: int | None = None,
+) -> Sequence[int]:
+    """The ranks of sorted keys that stand next to each other, behind `before` others.
+
+    `first`: the rank of the first key where its equals are among those others. `hidden`: the
+    index of a key that gets the rank it would have, and that all others pass over.
+    """
+    cutoff_bytes = cutoff_bytes_of(mode)
+    ranks: list[int] = []
+    place = before + 1
+    for index, key in enumerate(keys):
+        if index == 0:
+            ranks.append(first or place)
+        elif key[:cutoff_bytes] == keys[index - 1][:cutoff_bytes]:
+            ranks.append(ranks[-1])
+        else:
+            ranks.append(place)
+        place += index != hidden
+    return ranks
 
 
 @dataclass(frozen=True, slots=True)

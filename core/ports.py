@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.errors import StandingsError
-from core.types import Board, BoardSpec, IndexChange, Recorded, Standing, Submission
+from core.types import (
+    AuditNote,
+    Board,
+    BoardSpec,
+    Erasure,
+    IndexChange,
+    Outcome,
+    Recorded,
+    Season,
+    Standing,
+    Submission,
+)
 
 
 class Clock(Protocol):
@@ -188,21 +199,29 @@ class Leadership(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IndexedEntry:
-    """A user's live entry: its 32-byte key, the six last bytes of its value, and how many
-    entries of its own shard stand before it by the asked rank mode, at the same instant.
+    """A user's entry: its 32-byte key, the six last bytes of its value, and how many entries of
+    its own shard stand before it by the asked rank mode, at the same instant.
+
+    A hidden entry is told too, with the place it would have; it counts for nobody else.
     """
 
     key: bytes
     tail: bytes
     before_in_shard: int
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IndexView:
-    """Of which state of the index an answer speaks; counts are over the shards that answered."""
+    """Of which state of the index an answer speaks; counts are over the shards that answered.
+
+    Everything committed before `caught_up_ms` (wall clock, by the last checkpoint of the shard
+    that is furthest behind) is in it; 0 where a shard does not know.
+    """
 
     epoch: int
     entry_count: int
+    caught_up_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +230,30 @@ class PageSlice:
 
     before: int
     entries: Sequence[tuple[bytes, bytes]]
+    view: IndexView
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """The keys from `low` (inclusive) to `high` (exclusive), by plain byte order. Each is a key or
+    the beginning of one; b"": open.
+    """
+
+    low: bytes = b""
+    high: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What stands around a point of a board: `before` entries in all stand before the point.
+
+    `above` are those next to it on the better side, `below` those from it on, both as (key, tail)
+    pairs in rank order.
+    """
+
+    before: int
+    above: Sequence[tuple[bytes, bytes]]
+    below: Sequence[tuple[bytes, bytes]]
     view: IndexView
 
 
@@ -253,11 +296,38 @@ class Index(Protocol):
         A cutoff is a key or the beginning of one. Cost: one round trip to the shards' nodes.
         """
 
-    async def page(
-        self, season_number: int, *, after: bytes, offset: int, limit: int, fresh: Freshness
+    async def window(
+        self,
+        season_number: int,
+        point: bytes,
+        *,
+        above: int,
+        below: int,
+        within: KeyRange,
+        fresh: Freshness,
+    ) -> Window:
+        """Up to `above` entries before `point`, nearest ones, and up to `below` from it on, all of
+        them within a range.
+
+        A point is a key or the beginning of one; b"": the start. Behind a key stands
+        key and a zero byte. Cost: one round trip, one more where the entries wanted are spread very
+        unevenly over the shards.
+        """
+
+    async def window_of(
+        self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
+    ) -> tuple[IndexedEntry, Window] | None:
+        """A user's entry and what stands around it, the entry itself left out; None without one.
+
+        The entry and its own shard are of one instant. Cost: two round trips, and one more as
+        for `window`.
+        """
+
+    async def page_at(
+        self, season_number: int, *, offset: int, limit: int, fresh: Freshness
     ) -> PageSlice:
-        """Up to `limit` entries in rank order, after the key `after` (b"": from the start) and
-        after skipping `offset` more. Cost: one round trip; each shard sends offset + limit.
+        """Up to `limit` entries in rank order after the first `offset`. Cost: one round trip near
+        the top, two or three anywhere else.
         """
 
 
@@ -319,3 +389,109 @@ class IndexKeeping(Protocol):
 
     async def drop(self, season_number: int) -> None:
         """Forgets a season. Raises IndexUnavailable when a shard did not."""
+
+
+# --- removal --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDeletion:
+    """One entry that is to be deleted; id and digest as those of a submission."""
+
+    submission_id: str
+    season: Season
+    user_id: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedEntry:
+    """What became of a deletion: APPLIED, or DUPLICATE with what was stored the first time.
+
+    `deleted` is None where the user's submissions were erased since. `changes` is empty for a
+    duplicate.
+    """
+
+    outcome: Outcome
+    deleted: Standing | None
+    season: Season
+    xid: int
+    changes: Sequence[IndexChange]
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySweep:
+    """What was done to one user's entries: how many, and what the index has to show for it, by
+    transaction.
+
+    `latest` is the last change before that, as (season_number, xid), where nothing was done now.
+    """
+
+    entry_count: int
+    changes: Mapping[int, Sequence[IndexChange]]
+    latest: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hiding:
+    """What became of a hiding or its end. `still_hidden`: another one covers the board or, of
+    all boards, any.
+    """
+
+    changed: bool
+    still_hidden: bool
+    sweep: EntrySweep
+
+
+@dataclass(frozen=True, slots=True)
+class UserDeletion:
+    """How far a deletion is, in entries and submissions; times in ms."""
+
+    entry_count: int
+    event_count: int
+    create_time_ms: int
+    complete_time_ms: int | None
+    sweep: EntrySweep
+
+
+class Removal(Protocol):
+    """Taking entries and users off the boards. `board` None: everywhere.
+
+    Each raises LedgerUnavailable, WriteConflict. Entries are done by some hundreds a transaction;
+    where a later one fails, what is left is done by a job.
+    """
+
+    async def delete_entry(self, deletion: EntryDeletion) -> RemovedEntry:
+        """Deletes an entry, once for each id.
+
+        Raises EntryNotFound, BoardNotFound, SubmissionIdReused, SubmissionIdTooOld and
+        SubmissionIdInFuture, and then nothing is stored.
+        """
+
+    async def hide(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
+        """Hides a user's entries, those to come as well."""
+
+    async def restore(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
+        """Takes a hiding back."""
+
+    async def delete_user(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeletion:
+        """Begins a deletion, or tells of the last one where one is under way or where nothing of
+        the user has come since.
+        """
+
+
+class UnfinishedRemovals(Protocol):
+    """What removals leave to do. Each raises LedgerUnavailable, WriteConflict."""
+
+    async def due_sweeps(self) -> Sequence[int]:
+        """The users whose entries may be looked at for the last time: whatever began before
+        their marks has ended.
+        """
+
+    async def sweep(self, user_id: int) -> bool:
+        """Looks at some of a user's entries again; True when that was the last of it."""
+
+    async def erase(self) -> bool:
+        """Erases some of the submissions of users that are being deleted; True when there is
+        nothing to do now.
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -13,15 +13,17 @@ from core.errors import (
     IndexUnbuilt,
     ReadBehind,
     SeasonNotFound,
+    Staleness,
 )
-from core.ordering import KEY_BYTES, RESULT_BYTES, Ordering
-from core.ports import Clock, Freshness, Index, IndexedEntry, IndexView, Ledger
+from core.ordering import RESULT_BYTES, Ordering, cutoff_bytes_of, ranks_of
+from core.ports import Clock, Freshness, Index, IndexedEntry, IndexView, Ledger, PageSlice
 from core.tokens import TokenSigner
 from core.types import (
     SHARD_COUNT,
     Board,
     EntryView,
     Exactness,
+    RankedEntry,
     RankMode,
     ReadMeta,
     ReadOptions,
@@ -37,17 +39,22 @@ _WAIT_MS_MAX: Final = 50
 _WAIT_STEP_MS: Final = 5
 """A write that is on its way to the index arrives within a few ms; one that missed it takes the
 healer a second, and nobody should wait for that."""
+_LAG_MS_MAX: Final = 5_000
+"""The index is checked against the ledger every second. After so long without, an answer says that
+it may be old.
+"""
 _ALL_SHARDS: Final = tuple(range(SHARD_COUNT))
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A read whose board, season and freshness are settled."""
+    """A read whose board, season and freshness are settled. `max_staleness_ms` None: any age."""
 
     board: Board
     season: Season
     fresh: Freshness
     as_of_ms: int
+    max_staleness_ms: int | None = None
 
     @property
     def ordering(self) -> Ordering:
@@ -55,7 +62,13 @@ class Question:
         return Ordering.of(self.board.spec)
 
     def meta(self, view: IndexView) -> ReadMeta:
-        """What an answer from the index says about itself."""
+        """What an answer from the index says about itself. Raises Staleness where the caller
+        wants a fresher one: every read of the index is refused here or not at all.
+        """
+        lag_ms = self.as_of_ms - view.caught_up_ms if view.caught_up_ms else 0
+        staleness_ms = lag_ms if lag_ms > _LAG_MS_MAX else 0
+        if self.max_staleness_ms is not None and staleness_ms > self.max_staleness_ms:
+            raise Staleness
         return ReadMeta(
             as_of_ms=self.as_of_ms,
             source=Source.INDEX,
@@ -63,7 +76,38 @@ class Question:
             season_id=self.season.season_id,
             epoch=view.epoch,
             entry_count=view.entry_count,
+            staleness_ms=staleness_ms,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Entries that stand next to each other, as (key, tail) pairs in rank order.
+
+    `before` entries stand before the first one. `previous` is the key right before it, b"" where
+    that cannot have the same result. `hidden` is the index of an entry that only its owner sees.
+    """
+
+    before: int
+    entries: Sequence[tuple[bytes, bytes]]
+    previous: bytes = b""
+    hidden: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """For each cutoff, how many entries of each shard stand before it."""
+
+    by_cutoff: Mapping[bytes, Sequence[int]]
+    view: IndexView
+
+    def before(self, cutoff: bytes) -> int:
+        """How many entries stand before a cutoff."""
+        return sum(self.by_cutoff[cutoff])
+
+    def elsewhere(self, cutoff: bytes, home: int) -> int:
+        """How many of them are of other shards."""
+        return self.before(cutoff) - self.by_cutoff[cutoff][home]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +131,7 @@ class Reading:
             if writes.season_number not in (0, board.season.number):
                 raise ConsistencyTokenInvalid
             fresh = Freshness(writes.by_shard())
-        return Question(board, board.season, fresh, self.clock.now_ms())
+        return Question(board, board.season, fresh, self.clock.now_ms(), options.max_staleness_ms)
 
     async def ask(self, question: Question, read: Callable[[], Awaitable[_T]]) -> _T:
         """Runs a read of the index, again for a short while if it is behind the caller's write.
@@ -109,36 +153,93 @@ class Reading:
                 raise
 
     async def rank(
-        self, question: Question, user_ids: Sequence[int], mode: RankMode
+        self,
+        question: Question,
+        user_ids: Sequence[int],
+        mode: RankMode,
+        *,
+        owners: Collection[int] = (),
+        hints: Mapping[int, bytes] | None = None,
     ) -> tuple[Mapping[int, tuple[IndexedEntry, int]], IndexView]:
-        """The entries of some users with their ranks, those that exist.
+        """The entries of some users with their ranks, those that exist; a hidden one only where
+        its user is among `owners`, with the rank it would have.
 
         Each entry and its place in its own shard are of one instant, and so is the count of
-        each other shard. Cost: two round trips.
+        each other shard. Cost: two round trips; one where `hints` has the right key of each user.
         """
         cutoff_bytes = cutoff_bytes_of(mode)
-        entries, _ = await self.ask(
-            question,
-            lambda: self.index.users(
-                question.season.number, user_ids, cutoff_bytes=cutoff_bytes, fresh=question.fresh
-            ),
-        )
-        # Asked also where nobody was found: what an answer says of the season is of all shards.
-        cutoffs = [entry.key[:cutoff_bytes] for entry in entries.values()]
-        counts, view = await self.ask(
+        guesses = {hint[:cutoff_bytes] for hint in (hints or {}).values()}
+        if guesses:
+            entries, counts = await asyncio.gather(
+                self._entries(question, user_ids, cutoff_bytes), self.counts(question, guesses)
+            )
+        else:
+            entries = await self._entries(question, user_ids, cutoff_bytes)
+            counts = None
+        shown = {
+            user_id: entry
+            for user_id, entry in entries.items()
+            if not entry.hidden or user_id in owners
+        }
+        cutoffs = {entry.key[:cutoff_bytes] for entry in shown.values()}
+        if counts is None or not cutoffs <= guesses:
+            # Also where nobody was found: what an answer says of the season is of all shards.
+            counts = await self.counts(question, cutoffs)
+        return {
+            user_id: (
+                entry,
+                1
+                + entry.before_in_shard
+                + counts.elsewhere(entry.key[:cutoff_bytes], shard_of(user_id)),
+            )
+            for user_id, entry in shown.items()
+        }, counts.view
+
+    async def counts(self, question: Question, cutoffs: Iterable[bytes]) -> Counts:
+        """What stands before some keys or beginnings of keys, in every shard.
+
+        Cost: one round trip, also where there are none: then it tells the state of the season.
+        """
+        asked = list(dict.fromkeys(cutoffs))
+        shards, view = await self.ask(
             question,
             lambda: self.index.count_before(
-                question.season.number, cutoffs, shards=_ALL_SHARDS, fresh=question.fresh
+                question.season.number, asked, shards=_ALL_SHARDS, fresh=question.fresh
             ),
         )
-        ranks = {}
-        for position, (user_id, entry) in enumerate(entries.items()):
-            home = shard_of(user_id)
-            elsewhere = sum(
-                shard_counts[position] for shard, shard_counts in enumerate(counts) if shard != home
-            )
-            ranks[user_id] = (entry, entry.before_in_shard + elsewhere + 1)
-        return ranks, view
+        return Counts(dict(zip(asked, zip(*shards, strict=True), strict=True)), view)
+
+    async def rows(self, question: Question, *, offset: int, limit: int) -> PageSlice:
+        """Up to `limit` entries after the first `offset`. Cost: as core.ports.Index.page_at."""
+        return await self.ask(
+            question,
+            lambda: self.index.page_at(
+                question.season.number, offset=offset, limit=limit, fresh=question.fresh
+            ),
+        )
+
+    async def tell(
+        self, question: Question, run: Run, options: ReadOptions
+    ) -> Sequence[RankedEntry]:
+        """The entries of a run with their ranks.
+
+        Cost: nothing, except one round trip where equals of the first one stand before the run
+        and share its rank, and what `complete` costs.
+        """
+        keys = [key for key, _ in run.entries]
+        ranks = ranks_of(
+            keys,
+            options.rank_mode,
+            before=run.before,
+            first=await self._shared_rank(question, run, options.rank_mode),
+            hidden=run.hidden,
+        )
+        standings = [question.ordering.standing(key, tail) for key, tail in run.entries]
+        complete = await self.complete(question, standings, options.view)
+        return [
+            RankedEntry(complete[standing.user_id], rank, hidden=index == run.hidden)
+            for index, (standing, rank) in enumerate(zip(standings, ranks, strict=True))
+        ]
 
     async def complete(
         self, question: Question, standings: Sequence[Standing], view: EntryView
@@ -156,10 +257,33 @@ class Reading:
             for user_id, standing in found.items()
         }
 
+    async def _entries(
+        self, question: Question, user_ids: Sequence[int], cutoff_bytes: int
+    ) -> Mapping[int, IndexedEntry]:
+        if not user_ids:
+            return {}
+        entries, _ = await self.ask(
+            question,
+            lambda: self.index.users(
+                question.season.number, user_ids, cutoff_bytes=cutoff_bytes, fresh=question.fresh
+            ),
+        )
+        return entries
 
-def cutoff_bytes_of(mode: RankMode) -> int:
-    """How much of a key decides what stands before it: all of it, or the result alone."""
-    return RESULT_BYTES if mode is RankMode.COMPETITION else KEY_BYTES
+    async def _shared_rank(self, question: Question, run: Run, mode: RankMode) -> int | None:
+        """The rank of a run's first entry where it shares it with entries before the run."""
+        result = run.previous[:RESULT_BYTES]
+        if (
+            mode is RankMode.ORDINAL
+            or not run.entries
+            or run.entries[0][0][:RESULT_BYTES] != result
+        ):
+            return None
+        if run.before == 1:
+            return 1
+        counts = await self.counts(question, [result])
+        # The entry right before the run is one of the equals, whatever has moved since.
+        return min(1 + counts.before(result), run.before)
 
 
 def _with_details(standing: Standing, full: Standing | None) -> Standing:

@@ -181,7 +181,10 @@ class SubmitScores:
             )
             user_ids = list({item.user_id for item in group})
             try:
-                ranks, _ = await self.reading.rank(question, user_ids, RankMode.ORDINAL)
+                # Whoever submits is the owner, and is told the rank of a hidden entry as well.
+                ranks, _ = await self.reading.rank(
+                    question, user_ids, RankMode.ORDINAL, owners=user_ids
+                )
             except StandingsError:
                 continue
             for item in group:

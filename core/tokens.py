@@ -11,16 +11,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import ConsistencyTokenInvalid, PageTokenInvalid
+from core.errors import ConsistencyTokenInvalid, InvalidInput, PageTokenInvalid
+from core.ports import KeyRange
 from core.types import SHARD_COUNT
 
 _MAC_BYTES: Final = 16
 _SEASON = struct.Struct(">I")
 _WRITE = struct.Struct(">QH")
-_PAGE = struct.Struct(">I32s")
-_ENTRIES_PAGE: Final = b"e1"
+_WALK = struct.Struct(">IBB")
+_ENTRIES_PAGE: Final = b"e2"
 _BOARDS_PAGE: Final = b"b1"
 _CONSISTENCY: Final = b"c1"
+_WATCH: Final = b"w1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,30 @@ class Writes:
             for shard in range(SHARD_COUNT)
             if (xids := tuple(xid for xid, mask in self.transactions if mask >> shard & 1))
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What is walked through in pages: the entries of a season within a range of keys."""
+
+    season_number: int
+    within: KeyRange
+
+    @property
+    def name(self) -> bytes:
+        """Bytes that no other walk has, nor the beginning of them. Tokens are signed over it and
+        do not carry it: the caller asks the same question again.
+        """
+        low, high = self.within.low, self.within.high
+        return _WALK.pack(self.season_number, len(low), len(high)) + low + high
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where a page begins: with what stands from `point` on, or, going backward, before it."""
+
+    point: bytes
+    backward: bool = False
 
 
 class TokenSigner:
@@ -64,21 +90,18 @@ class TokenSigner:
         (season_number,) = _SEASON.unpack_from(body)
         return Writes(season_number, tuple(_WRITE.iter_unpack(body[_SEASON.size :])))
 
-    def entries_page(self, *, season_number: int, after: bytes) -> str:
-        """The token of the page that begins behind a key."""
-        return self._seal(_ENTRIES_PAGE, _PAGE.pack(season_number, after))
+    def entries_page(self, turn: Turn, walk: Walk) -> str:
+        """The token of the next page of a walk."""
+        return self._seal(_ENTRIES_PAGE, bytes((turn.backward,)) + turn.point, walk.name)
 
-    def entries_after(self, token: str, *, season_number: int) -> bytes:
-        """The key that a page begins behind. Raises PageTokenInvalid, also for the token of
-        another season.
+    def entries_turn(self, token: str, walk: Walk) -> Turn:
+        """Where a page of a walk begins. Raises PageTokenInvalid, also for the token of another
+        season or range.
         """
-        body = self._open(_ENTRIES_PAGE, token)
-        if body is None or len(body) != _PAGE.size:
+        body = self._open(_ENTRIES_PAGE, token, walk.name)
+        if not body:
             raise PageTokenInvalid
-        season, after = _PAGE.unpack(body)
-        if season != season_number:
-            raise PageTokenInvalid
-        return bytes(after)
+        return Turn(body[1:], backward=bool(body[0]))
 
     def boards_page(self, *, after: str) -> str:
         """The token of the page of boards that begins behind a name."""
@@ -91,11 +114,25 @@ class TokenSigner:
             raise PageTokenInvalid
         return body.decode()
 
-    def _seal(self, kind: bytes, body: bytes) -> str:
-        mac = _mac(self._secrets[0], kind, body)
+    def watch_state(self, *, season_number: int, question: bytes, state: bytes) -> str:
+        """The token of what a watcher of a question has seen, by the digest of that state."""
+        return self._seal(_WATCH, _SEASON.pack(season_number) + state, question)
+
+    def watched_state(self, token: str, *, question: bytes) -> tuple[int, bytes]:
+        """The season and the digest of what a watcher has seen. Raises InvalidInput, also for the
+        token of another question.
+        """
+        body = self._open(_WATCH, token, question)
+        if body is None:
+            raise InvalidInput("resume_token", "not a token of this watch")
+        (season_number,) = _SEASON.unpack_from(body)
+        return season_number, body[_SEASON.size :]
+
+    def _seal(self, kind: bytes, body: bytes, bound_to: bytes = b"") -> str:
+        mac = _mac(self._secrets[0], kind + bound_to, body)
         return _text(mac + body)
 
-    def _open(self, kind: bytes, token: str) -> bytes | None:
+    def _open(self, kind: bytes, token: str, bound_to: bytes = b"") -> bytes | None:
         try:
             data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -104,7 +141,10 @@ class TokenSigner:
             # Base64 has spare bits at the end: one token, one text.
             return None
         mac, body = data[:_MAC_BYTES], data[_MAC_BYTES:]
-        matches = [hmac.compare_digest(mac, _mac(secret, kind, body)) for secret in self._secrets]
+        matches = [
+            hmac.compare_digest(mac, _mac(secret, kind + bound_to, body))
+            for secret in self._secrets
+        ]
         return body if any(matches) else None
 
 

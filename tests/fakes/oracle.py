@@ -5,7 +5,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field, replace
 
-from core.types import INT64_MAX, INT64_MIN, BoardSpec, Operator, Outcome, SortOrder
+from core.types import (
+    INT64_MAX,
+    INT64_MIN,
+    BoardSpec,
+    Operator,
+    Outcome,
+    RankMode,
+    ScorePoint,
+    ScoreRange,
+    SortOrder,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class Oracle:
     entries: dict[int, OracleEntry] = field(default_factory=dict)
     records: dict[str, OracleRecord] = field(default_factory=dict)
     arrivals: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    hidden: set[int] = field(default_factory=set)
 
     def submit(
         self,
@@ -66,17 +77,71 @@ class Oracle:
         return record
 
     def board(self) -> list[OracleEntry]:
-        """All entries, best first."""
-        return sorted(self.entries.values(), key=self._place)
+        """All entries that everybody sees, best first."""
+        shown = [entry for entry in self.entries.values() if entry.user_id not in self.hidden]
+        return sorted(shown, key=self._place)
 
-    def rank(self, user_id: int) -> int:
-        """The ordinal rank."""
-        return [entry.user_id for entry in self.board()].index(user_id) + 1
+    def rank(self, user_id: int, mode: RankMode = RankMode.ORDINAL) -> int:
+        """The rank of a user; the one it would have where it is hidden."""
+        own = self._place(self.entries[user_id])
+        length = 2 if mode is RankMode.COMPETITION else 4
+        return 1 + sum(1 for entry in self.board() if self._place(entry)[:length] < own[:length])
 
     def competition_rank(self, user_id: int) -> int:
         """The rank shared by equal results."""
-        own = self._place(self.entries[user_id])[:2]
-        return 1 + sum(1 for entry in self.entries.values() if self._place(entry)[:2] < own)
+        return self.rank(user_id, RankMode.COMPETITION)
+
+    def within(self, scores: ScoreRange) -> list[OracleEntry]:
+        """The entries with a score within a range, best first."""
+        return [
+            entry
+            for entry in self.board()
+            if (scores.low is None or scores.low <= entry.score)
+            and (scores.high is None or entry.score <= scores.high)
+        ]
+
+    def around(self, center: int | ScorePoint, above: int, below: int) -> list[OracleEntry]:
+        """Those around a user, who is among them, or around the place after a result."""
+        if isinstance(center, ScorePoint):
+            own, others = [], self.board()
+            place = (*self._better((center.score, center.subscore)), INT64_MAX, INT64_MAX)
+        else:
+            own = [self.entries[center]]
+            others = [entry for entry in self.board() if entry.user_id != center]
+            place = self._place(own[0])
+        better = [entry for entry in others if self._place(entry) < place]
+        worse = [entry for entry in others if self._place(entry) > place]
+        nearest, after = better[::-1][:above], worse[:below]
+        # One by one from the other side, as long as there is somebody.
+        while len(nearest) + len(after) < above + below and len(nearest) < len(better):
+            nearest.append(better[::-1][len(nearest)])
+        while len(nearest) + len(after) < above + below and len(after) < len(worse):
+            after.append(worse[len(after)])
+        return nearest[::-1] + own + after
+
+    def list_ranks(self, user_ids: list[int], mode: RankMode) -> list[tuple[int, int]]:
+        """The users that have entries and their ranks among each other, best first."""
+        own = replace(self, entries={user: self.entries[user] for user in user_ids})
+        found = sorted(own.entries.values(), key=self._place)
+        return [(entry.user_id, own.rank(entry.user_id, mode)) for entry in found]
+
+    def estimate(self, point: ScorePoint, mode: RankMode) -> int:
+        """The rank of a newcomer with this result."""
+        newcomer = OracleEntry(INT64_MAX, point.score, point.subscore, INT64_MAX, 1)
+        return replace(self, entries={**self.entries, INT64_MAX: newcomer}).rank(INT64_MAX, mode)
+
+    def score_needed(self, point: ScorePoint, rank: int, mode: RankMode, steps: int) -> int | None:
+        """The first score, one step after the other, that takes a rank within the bounds."""
+        better = 1 if self.spec.sort_order is SortOrder.DESCENDING else -1
+        low = INT64_MIN if self.spec.min_score is None else self.spec.min_score
+        high = INT64_MAX if self.spec.max_score is None else self.spec.max_score
+        if self.estimate(point, mode) <= rank:
+            return point.score
+        for score in range(point.score, point.score + better * steps, better):
+            reaches = self.estimate(replace(point, score=score), mode) <= rank
+            if low <= score <= high and reaches:
+                return score
+        return None
 
     def _result(
         self, before: OracleEntry | None, score: int, subscore: int, operator: Operator

@@ -4,13 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.ordering import (
+    END,
     EntryState,
     Item,
     Ordering,
     decode_item,
     encode_item,
+    ranks_of,
 )
-from core.types import INT64_MAX, INT64_MIN, SortOrder
+from core.types import INT64_MAX, INT64_MIN, RankMode, ScoreRange, SortOrder
 from tests.fakes.making import board_spec
 
 _numbers = st.sampled_from([INT64_MIN, -1, 0, 1, INT64_MAX]) | st.integers(INT64_MIN, INT64_MAX)
@@ -69,3 +71,41 @@ def test_an_item_survives_its_bytes(
 
     assert len(encode_item(item)) == 44
     assert decode_item(encode_item(item)) == item
+
+
+@given(st.sampled_from(SortOrder), st.sampled_from(SortOrder), _entries, _numbers, _numbers)
+def test_the_place_behind_a_result_is_after_all_entries_with_it(
+    first: SortOrder,
+    second: SortOrder,
+    entry: tuple[int, int, int, int],
+    score: int,
+    subscore: int,
+) -> None:
+    """And before all entries with a worse one, also at the ends of the numbers."""
+    ordering = Ordering.of(board_spec(sort_order=first, subscore_sort_order=second))
+    key, result = ordering.key(*entry), ordering.result(score, subscore)
+
+    assert (key < ordering.behind(score, subscore)) == (key[:16] <= result)
+    assert key < END
+
+
+@given(st.sampled_from(SortOrder), st.none() | _numbers, st.none() | _numbers, _entries)
+def test_a_range_of_keys_holds_the_scores_of_a_range(
+    order: SortOrder, low: int | None, high: int | None, entry: tuple[int, int, int, int]
+) -> None:
+    """Both ends are inside, in either direction, also at the ends of the numbers."""
+    ordering = Ordering.of(board_spec(sort_order=order))
+    within, key = ordering.key_range(ScoreRange(low, high)), ordering.key(*entry)
+
+    inside = (low is None or low <= entry[0]) and (high is None or entry[0] <= high)
+    assert inside == (within.low <= key and (not within.high or key < within.high))
+
+
+def test_ranks_pass_a_hidden_entry_over() -> None:
+    """It gets the rank it would have; whoever stands behind it has the rank as without it."""
+    results = [bytes(15) + bytes((result,)) for result in (1, 1, 2, 2, 3)]
+    keys = [result + bytes(15) + bytes((place,)) for place, result in enumerate(results)]
+
+    assert ranks_of(keys, RankMode.ORDINAL, before=4, hidden=2) == [5, 6, 7, 7, 8]
+    assert ranks_of(keys, RankMode.COMPETITION, before=4, first=3, hidden=2) == [3, 3, 7, 7, 8]
+    assert ranks_of(keys, RankMode.COMPETITION, hidden=0) == [1, 1, 2, 2, 4]

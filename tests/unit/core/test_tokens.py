@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ConsistencyTokenInvalid, PageTokenInvalid
-from core.tokens import TokenSigner, Writes, merge_writes
+from core.ports import KeyRange
+from core.tokens import TokenSigner, Turn, Walk, Writes, merge_writes
 
 SIGNER = TokenSigner([b"a secret of the tests"])
+WALK = Walk(7, KeyRange())
 _transactions = st.lists(st.tuples(st.integers(1, 2**53), st.integers(1, 0xFFFF)), max_size=5)
 
 
@@ -34,33 +36,50 @@ def test_writes_of_several_seasons_name_none() -> None:
     assert merge_writes([(3, 100, 1), (4, 100, 2)]).season_number == 0
 
 
-def test_a_page_token_is_bound_to_its_season() -> None:
-    """The token of another board is refused."""
-    token = SIGNER.entries_page(season_number=7, after=bytes(range(32)))
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_page_token_says_where_its_page_begins(*, backward: bool) -> None:
+    """The point and the direction come back."""
+    turn = Turn(bytes(range(33)), backward=backward)
 
-    assert SIGNER.entries_after(token, season_number=7) == bytes(range(32))
+    assert SIGNER.entries_turn(SIGNER.entries_page(turn, WALK), WALK) == turn
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Walk(8, KeyRange()),
+        Walk(7, KeyRange(low=b"a")),
+        Walk(7, KeyRange(high=b"a")),
+        Walk(7, KeyRange(low=b"a", high=b"bc")),
+        Walk(7, KeyRange(low=b"ab", high=b"cd")),
+    ],
+)
+def test_a_page_token_is_bound_to_its_walk(other: Walk) -> None:
+    """The token of another season or range is refused, also where the bytes are the same."""
+    token = SIGNER.entries_page(Turn(b"k"), Walk(7, KeyRange(low=b"ab", high=b"c")))
+
     with pytest.raises(PageTokenInvalid):
-        SIGNER.entries_after(token, season_number=8)
+        SIGNER.entries_turn(token, other)
 
 
 @given(st.integers(0, 10**9), st.integers(1, 255))
 def test_a_changed_token_is_refused(position: int, change: int) -> None:
     """Whichever byte is changed."""
-    token = SIGNER.entries_page(season_number=7, after=bytes(32))
+    token = SIGNER.entries_page(Turn(bytes(32)), WALK)
     place = position % len(token)
     other = token[:place] + chr((ord(token[place]) + change) % 128) + token[place + 1 :]
     if other == token:
         return
 
     with pytest.raises(PageTokenInvalid):
-        SIGNER.entries_after(other, season_number=7)
+        SIGNER.entries_turn(other, WALK)
 
 
 @given(st.text(max_size=80))
 def test_no_text_passes_for_a_token(text: str) -> None:
     """Nothing that we did not sign, of any kind."""
     with pytest.raises(PageTokenInvalid):
-        SIGNER.entries_after(text, season_number=7)
+        SIGNER.entries_turn(text, WALK)
     with pytest.raises(PageTokenInvalid):
         SIGNER.boards_after(text)
     with pytest.raises(ConsistencyTokenInvalid):
@@ -69,7 +88,7 @@ def test_no_text_passes_for_a_token(text: str) -> None:
 
 def test_a_token_of_one_kind_is_none_of_another() -> None:
     """A page token does not pass for a consistency token."""
-    token = SIGNER.entries_page(season_number=7, after=bytes(32))
+    token = SIGNER.entries_page(Turn(bytes(32)), WALK)
 
     with pytest.raises(ConsistencyTokenInvalid):
         SIGNER.writes(token)

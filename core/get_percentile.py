@@ -1,0 +1,71 @@
+"""Which result stands at a percent of a board, and at which percent a result stands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from core.reading import Question, Reading
+from core.types import ReadMeta, ReadOptions, ScorePoint
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile:
+    """The best `rank` entries, which are `percent` of all; `point` None: the board is empty."""
+
+    percent: float
+    rank: int
+    point: ScorePoint | None
+    meta: ReadMeta
+
+
+def rank_at(percent: float, entry_count: int) -> int:
+    """How many entries the best so many percent of them are: above 0 to 100 percent, rounded up.
+
+    Exact for the number that was written: 7 % of 100 are 7, although the float is a little more.
+    """
+    return math.ceil(Fraction(repr(percent)) * entry_count / 100)
+
+
+@dataclass(frozen=True, slots=True)
+class GetPercentile:
+    """Answers GetPercentile."""
+
+    reading: Reading
+
+    async def __call__(
+        self, board_id: str, point: float | ScorePoint, options: ReadOptions
+    ) -> Percentile:
+        """The result at a percent, above 0 to 100, or the percent of a result: how many entries
+        are at least as good.
+
+        Cost in round trips to the index: one for a result; for a percent that and those of a page
+        at its rank, one to three. Raises BoardNotFound, SeasonNotFound, and Unavailable where the
+        index cannot answer, or not as fresh as wanted.
+        """
+        question = await self.reading.question(board_id, options)
+        if isinstance(point, ScorePoint):
+            return await self._percent_of(question, point)
+        return await self._point_at(question, point)
+
+    async def _percent_of(self, question: Question, point: ScorePoint) -> Percentile:
+        behind = question.ordering.behind(point.score, point.subscore)
+        counts = await self.reading.counts(question, [behind])
+        rank, entry_count = counts.before(behind), counts.view.entry_count
+        percent = 100 * rank / entry_count if entry_count else 0.0
+        return Percentile(percent, rank, point, question.meta(counts.view))
+
+    async def _point_at(self, question: Question, percent: float) -> Percentile:
+        view = (await self.reading.counts(question, [])).view
+        while view.entry_count:
+            rank = rank_at(percent, view.entry_count)
+            meta = question.meta(view)
+            rows = await self.reading.rows(question, offset=rank - 1, limit=1)
+            if rows.entries:
+                standing = question.ordering.standing(*rows.entries[0])
+                point = ScorePoint(standing.score, standing.subscore)
+                return Percentile(percent, rank, point, meta)
+            # Entries left in between, so that nobody stands there any more.
+            view = rows.view
+        return Percentile(percent, 0, None, question.meta(view))

@@ -1,0 +1,107 @@
+"""The entries around a user, or around the place that a result would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.errors import EntryNotFound
+from core.ports import IndexedEntry, KeyRange, Window
+from core.reading import Question, Reading, Run
+from core.types import RankedEntry, ReadMeta, ReadOptions, ScorePoint
+
+
+@dataclass(frozen=True, slots=True)
+class EntryWindow:
+    """Entries best first."""
+
+    entries: Sequence[RankedEntry]
+    meta: ReadMeta
+
+
+@dataclass(frozen=True, slots=True)
+class ListEntriesAround:
+    """Answers ListEntriesAround."""
+
+    reading: Reading
+
+    async def __call__(
+        self,
+        board_id: str,
+        center: int | ScorePoint,
+        *,
+        above: int,
+        below: int,
+        options: ReadOptions,
+    ) -> EntryWindow:
+        """`above` entries before a place and `below` after it, each 0 to 100, and the user's own
+        between them; what is missing at one end of the board comes from the other side.
+
+        The place of a result is after all entries with it. Cost in round trips to the index: two
+        around a user, one around a result, one more where a shard holds very many of the entries;
+        one more for competition ranks where equals of the first entry stand before it, and in
+        PostgreSQL for full entries. Raises BoardNotFound, SeasonNotFound, EntryNotFound, also for
+        a hidden entry of anybody but the viewer, and Unavailable where the index cannot answer,
+        or not as fresh as wanted.
+        """
+        question = await self.reading.question(board_id, options)
+        # Either side may have to give everything; one more shows whether the first has equals.
+        reach = above + below
+        if isinstance(center, ScorePoint):
+            own, window = None, await self._around_point(question, center, reach)
+        else:
+            own, window = await self._around_user(question, center, reach)
+            if own.hidden and center != options.viewer_user_id:
+                raise EntryNotFound
+        meta = question.meta(window.view)
+        run = _run(own, window, above=above, below=below)
+        return EntryWindow(await self.reading.tell(question, run, options), meta)
+
+    async def _around_point(self, question: Question, point: ScorePoint, reach: int) -> Window:
+        return await self.reading.ask(
+            question,
+            lambda: self.reading.index.window(
+                question.season.number,
+                question.ordering.behind(point.score, point.subscore),
+                above=reach + 1,
+                below=reach,
+                within=KeyRange(),
+                fresh=question.fresh,
+            ),
+        )
+
+    async def _around_user(
+        self, question: Question, user_id: int, reach: int
+    ) -> tuple[IndexedEntry, Window]:
+        found = await self.reading.ask(
+            question,
+            lambda: self.reading.index.window_of(
+                question.season.number,
+                user_id,
+                above=reach + 1,
+                below=reach,
+                fresh=question.fresh,
+            ),
+        )
+        if found is None:
+            raise EntryNotFound
+        return found
+
+
+def _run(own: IndexedEntry | None, window: Window, *, above: int, below: int) -> Run:
+    """The entries wanted of a window that reaches `above` + `below` to either side, and one more
+    to the better one.
+    """
+    reach = above + below
+    above_count = min(len(window.above), max(above, reach - len(window.below)))
+    begin = len(window.above) - above_count
+    entries = [*window.above[begin:]]
+    if own is not None:
+        entries.append((own.key, own.tail))
+    entries += window.below[: reach - above_count]
+    return Run(
+        before=window.before - above_count,
+        entries=entries,
+        previous=window.above[begin - 1][0] if begin else b"",
+        hidden=above_count if own is not None and own.hidden else None,
+    )

@@ -1,0 +1,62 @@
+"""What a submitter is told beside the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from core.batching import Settled
+from core.submit_scores import SubmitScores
+from core.types import Board, EntryState, Outcome, Recorded, Season, Submission
+from tests.fakes.making import board_spec, submission
+from tests.fakes.memory_index import MemoryIndex, reading_of
+
+BOARD = Board(1, board_spec(), Season(1, "s1"), 1, 0, 0)
+
+
+class RecordedBefore:
+    """A batcher that finds everything recorded and indexed, and changed by nobody."""
+
+    def enqueue(
+        self, submissions: Sequence[tuple[Submission, Board]], *, source: Hashable
+    ) -> asyncio.Future[list[Settled]]:
+        """Settles at once."""
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(
+            [
+                Settled(
+                    Recorded(
+                        submission_id=item.submission_id,
+                        outcome=Outcome.UNCHANGED,
+                        first_outcome=Outcome.UNCHANGED,
+                        entry=None,
+                        previous=None,
+                        season=board.season,
+                        xid=1,
+                        touches_index=False,
+                    ),
+                    indexed=True,
+                )
+                for item, board in submissions
+            ]
+        )
+        return future
+
+
+@pytest.mark.parametrize("state", [EntryState.LIVE, EntryState.HIDDEN])
+async def test_a_submitter_is_told_the_own_rank_hidden_or_not(state: EntryState) -> None:
+    """Everybody in a batch is the owner of the own entry; a hidden one moves nobody."""
+    index = MemoryIndex()
+    index.put(BOARD, (1, 30, 0), arrival=1)
+    index.put(BOARD, (2, 20, 0), arrival=2, state=state)
+    index.put(BOARD, (3, 10, 0), arrival=3)
+    submit_scores = SubmitScores(reading_of(index, BOARD), RecordedBefore())
+    asked = [replace(submission(user, 1), return_rank=True) for user in (3, 2, 1)]
+
+    answer = await submit_scores(asked)
+
+    last = 3 if state is EntryState.LIVE else 2
+    assert [result.rank for result in answer.results] == [last, 2, 1]
