@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import chain
+from typing import Final, Protocol
 
 from core.board_directory import BoardDirectory
 from core.errors import BoardChanged, BoardNotFound, QueueFull, StandingsError
 from core.ports import Flush, FlushResult, Index, Ledger, Placed
-from core.types import Board, Recorded, Submission, shard_of
+from core.types import Board, IndexChange, Recorded, Submission, shard_of
 from core.waiting_lines import Sealed, WaitingLines
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,17 @@ class Settled:
 
     recorded: Recorded
     indexed: bool
+
+
+class WriteObserver(Protocol):
+    """Who has to know of every write of this worker."""
+
+    def flushed(
+        self, writes: Iterable[tuple[Board, Recorded]], changes: Iterable[IndexChange]
+    ) -> None:
+        """What a flush recorded, each with its board. Called after the index took the changes, or
+        missed them, and before any of the callers is answered. Must not raise.
+        """
 
 
 @dataclass(slots=True)
@@ -67,10 +79,13 @@ class _Waiting:
 class SubmissionBatcher:
     """Brings submissions to the ledger in flushes, and from there to the index."""
 
-    def __init__(self, *, ledger: Ledger, index: Index, boards: BoardDirectory) -> None:
+    def __init__(
+        self, *, ledger: Ledger, index: Index, boards: BoardDirectory, observer: WriteObserver
+    ) -> None:
         self._ledger = ledger
         self._index = index
         self._boards = boards
+        self._observer = observer
         self._lines: WaitingLines[_Waiting] = WaitingLines()
         self._flushes = 0
         self._unsettled = 0
@@ -136,6 +151,8 @@ class SubmissionBatcher:
             result = await self._record_and_release(sealed)
             # The next flush is on its way already; these callers wait for the index as well.
             missed = await self._apply(result)
+            # Not before the apply: core/own_writes.py says why.
+            self._observer.flushed(_writes(sealed, result), chain(*result.changes.values()))
         except BaseException as error:
             # A bug, or the end of the process: the calls tell it, and none waits for ever.
             for item in sealed.items:
@@ -183,6 +200,8 @@ class SubmissionBatcher:
             if not placed:
                 break
             placed = await self._look_up(placed, result)
+            for item in placed:
+                sealed.items[item.place].board = item.board
         return result
 
     async def _look_up(self, placed: Sequence[Placed], result: FlushResult) -> list[Placed]:
@@ -233,3 +252,11 @@ class SubmissionBatcher:
             )
             # Its caller may be gone; looking keeps asyncio from logging it for everybody.
             item.call.settled.exception()
+
+
+def _writes(sealed: Sealed[_Waiting], result: FlushResult) -> Iterable[tuple[Board, Recorded]]:
+    """What a flush recorded, each with the board that it was recorded for."""
+    for place, item in enumerate(sealed.items):
+        outcome = result.results[place]
+        if isinstance(outcome, Recorded):
+            yield item.board, outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -95,9 +95,14 @@ class ScriptedIndex:
 
     missed: frozenset[tuple[int, int]] = frozenset()
     error: Exception | None = None
+    gate: asyncio.Event | None = None
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def apply(self, xid: int, changes: Sequence[IndexChange]) -> frozenset[tuple[int, int]]:
-        """Says what it missed."""
+        """Says what it missed, when it is let go."""
+        self.asked.set()
+        if self.gate is not None:
+            await self.gate.wait()
         if self.error is not None:
             raise self.error
         return self.missed
@@ -117,12 +122,31 @@ class ScriptedBoards:
 
 
 @dataclass
+class Observer:
+    """Remembers what it is told, and which calls were answered by then."""
+
+    writes: list[tuple[Board, Recorded]] = field(default_factory=list)
+    changes: list[IndexChange] = field(default_factory=list)
+    calls: list[asyncio.Future[list[Settled | StandingsError]]] = field(default_factory=list)
+    answered: list[bool] = field(default_factory=list)
+
+    def flushed(
+        self, writes: Iterable[tuple[Board, Recorded]], changes: Iterable[IndexChange]
+    ) -> None:
+        """Takes a flush."""
+        self.writes += writes
+        self.changes += changes
+        self.answered += [call.done() for call in self.calls]
+
+
+@dataclass
 class Bench:
     """A batcher between scripted neighbours."""
 
     ledger: ScriptedLedger
     index: ScriptedIndex
     boards: ScriptedBoards
+    observer: Observer
     batcher: SubmissionBatcher
 
     def send(
@@ -130,16 +154,27 @@ class Bench:
     ) -> asyncio.Future[list[Settled | StandingsError]]:
         """Takes submissions in."""
         items = [(item, BOARD) for item in submissions]
-        return self.batcher.enqueue(items, source=source or object())
+        call = self.batcher.enqueue(items, source=source or object())
+        self.observer.calls.append(call)
+        return call
 
 
 @pytest.fixture
 def bench() -> Bench:
     """A fresh batcher."""
-    ledger, index, boards = ScriptedLedger(), ScriptedIndex(), ScriptedBoards()
-    directory = BoardDirectory(boards, SystemClock())  # type: ignore[arg-type]
-    batcher = SubmissionBatcher(ledger=ledger, index=index, boards=directory)  # type: ignore[arg-type]
-    return Bench(ledger, index, boards, batcher)
+    ledger, index, boards, observer = (
+        ScriptedLedger(),
+        ScriptedIndex(),
+        ScriptedBoards(),
+        Observer(),
+    )
+    batcher = SubmissionBatcher(
+        ledger=ledger,  # type: ignore[arg-type]
+        index=index,  # type: ignore[arg-type]
+        boards=BoardDirectory(boards, SystemClock()),  # type: ignore[arg-type]
+        observer=observer,
+    )
+    return Bench(ledger, index, boards, observer, batcher)
 
 
 async def test_concurrent_calls_share_a_flush(bench: Bench) -> None:
@@ -282,6 +317,36 @@ async def test_a_bug_in_the_index_does_not_take_back_a_commit(bench: Bench) -> N
     assert [result.indexed for result in results if isinstance(result, Settled)] == [False, False]
 
 
+async def test_a_write_is_told_between_its_apply_and_its_answer(bench: Bench) -> None:
+    """Whoever keeps answers learns of it when a new read shows it, and before its caller does."""
+    bench.ledger.held = False
+    bench.index.gate = asyncio.Event()
+    item = submission(1, 1)
+    call = bench.send(item)
+    await bench.index.asked.wait()
+    assert bench.observer.writes == []
+
+    bench.index.gate.set()
+    await call
+
+    assert [written.submission_id for _, written in bench.observer.writes] == [item.submission_id]
+    assert [change.shard for change in bench.observer.changes] == [1]
+    assert bench.observer.answered == [False]
+
+
+async def test_a_write_that_missed_the_index_is_told_too(bench: Bench) -> None:
+    """The healer brings it, and what was kept before is not to outlive that."""
+    bench.ledger.held = False
+    bench.index.error = RuntimeError("a bug")
+    refused = submission(2, 1)
+    bench.ledger.errors[refused.submission_id] = LedgerUnavailable()
+
+    await bench.send(submission(1, 1), refused)
+
+    assert len(bench.observer.writes) == 1
+    assert bench.observer.answered == [False]
+
+
 async def test_an_abandoned_call_is_recorded_all_the_same(bench: Bench) -> None:
     """A caller who goes away does not stop the flush that carries its submission."""
     call = bench.send(submission(1, 1))
@@ -312,6 +377,7 @@ async def test_a_changed_board_is_looked_up_in_the_same_flush(bench: Bench) -> N
     again = bench.ledger.flushes[1]
     assert again.arrival == bench.ledger.flushes[0].arrival
     assert [(placed.place, placed.board.version) for placed in again.placed] == [(1, 2)]
+    assert [board.version for board, _ in bench.observer.writes] == [1, 2]
 
 
 async def test_a_board_that_is_gone_is_said_to_be(bench: Bench) -> None:

@@ -1,0 +1,281 @@
+"""What this worker itself has written: no answer that it keeps may be older than that.
+
+A worker that acknowledges a submission must not show the state before it afterwards, although its
+caches know nothing of submissions. So each answer remembers a mark, taken before its read began,
+and is given again only as long as nothing was noted since that could change it.
+
+Why a write is noted after its apply and before its caller is answered:
+
+- An answer that is given after the acknowledgement of a write W is checked after the note of W. If
+  its mark is older than the note, W is seen and the answer is void.
+- If its mark is as new as the note, its read began after the note, and so after the apply: it met
+  what W made of the index.
+- Had the note come before the apply, a read between the two would have a mark that covers W and an
+  answer without it.
+- Nobody was told of W before the note, so what is given until then owes it to nobody.
+
+Where an apply failed, a read of the index lacks W as well until the healer has brought it. The note
+still voids what was kept before, so that a cache is behind no longer than a new read is.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from core.ordering import RESULT_BYTES, Item, Ordering, decode_item
+from core.types import Board, IndexChange, Outcome, ReadMeta, Recorded, Source
+
+_SEASONS_MAX: Final = 1_024
+"""Seasons whose writes are known; the one that was written to longest ago goes first."""
+_STEPS_MAX: Final = 1_024
+"""Steps kept of a season, about 100 bytes each. Writes in any but falling order need some ten."""
+_REVISION: Final = slice(32, 38)
+"""Where an item has its revision."""
+_STATE: Final = 38
+_NOT_LIVE: Final = 0x40
+"""Where an item has its state, in the two highest bits, and the least byte of one that is hidden."""
+EVERY_RESULT: Final = b"\xff" * RESULT_BYTES
+"""No result is greater: for answers that any write may change."""
+
+AnswerT = TypeVar("AnswerT")
+
+
+class Mark(NamedTuple):
+    """A point in the sequence of this worker's writes. `added`: entries added to the season."""
+
+    generation: int
+    added: int
+
+
+@dataclass(slots=True)
+class _Season:
+    """The writes to one season, as steps: (generation, result) with both strictly growing. A write
+    that a later one stands before can decide nothing any more and is dropped.
+
+    Of marks before `known_since` it cannot tell what was touched; all before `void_since` is void.
+    `added` counts the new entries since the generation `born`.
+    """
+
+    born: int
+    known_since: int
+    void_since: int
+    added: int = 0
+    generations: list[int] = field(default_factory=list)
+    results: list[bytes] = field(default_factory=list)
+
+    @property
+    def last(self) -> int:
+        """The generation of the last write."""
+        return self.generations[-1] if self.generations else self.known_since
+
+    def note(self, generation: int, touched: bytes) -> None:
+        """Adds a step. Amortized O(1)."""
+        while self.results and self.results[-1] >= touched:
+            self.results.pop()
+            self.generations.pop()
+        self.results.append(touched)
+        self.generations.append(generation)
+        if len(self.results) > _STEPS_MAX:
+            # The oldest half, at once, so that it stays cheap.
+            middle = len(self.results) // 2
+            self.known_since = self.generations[middle - 1]
+            del self.results[:middle], self.generations[:middle]
+
+
+class OwnWrites:
+    """The writes of this worker. What it has forgotten counts as touched.
+
+    It also keeps the newest entries of the `users_max` users written last, as the index has them
+    or will have them.
+    """
+
+    def __init__(self, *, users_max: int = 1_000) -> None:
+        self._users_max = users_max
+        self._generation = 0
+        self._forgotten = 0
+        # Both in the order of their last write.
+        self._seasons: dict[int, _Season] = {}
+        self._items: dict[tuple[int, int], bytes] = {}
+
+    def mark(self, season_number: int) -> Mark:
+        """The writes so far. To be taken before a read begins."""
+        season = self._seasons.get(season_number)
+        return Mark(self._generation, season.added if season else 0)
+
+    def wrote(self, season_number: int, touched: bytes, added: int) -> None:
+        """Notes a write: after its apply, whatever came of that, and before its caller is answered.
+
+        `touched` is the smaller of the results before and after it, 16 bytes of the key order;
+        `added` is 1 for a new entry and -1 for one that is gone.
+        """
+        self._generation += 1
+        season = self._season(season_number)
+        season.note(self._generation, touched)
+        season.added += added
+
+    def flushed(
+        self, writes: Iterable[tuple[Board, Recorded]], changes: Iterable[IndexChange]
+    ) -> None:
+        """Notes all that a flush recorded, once for each season. See core.batching.WriteObserver.
+
+        A duplicate counts as a write: what the first one did may be in no cached answer yet. A
+        hidden user's new entry is none that anybody counts.
+        """
+        unseen = set()
+        for change in changes:
+            self._keep(change)
+            if change.item[_STATE] >= _NOT_LIVE:
+                unseen.add((change.season_number, int.from_bytes(change.item[:8], "big")))
+        orders: dict[int, Ordering] = {}
+        noted: dict[int, tuple[bytes, int]] = {}
+        for board, recorded in writes:
+            if not recorded.touches_index:
+                continue
+            order = orders.get(board.number)
+            if order is None:
+                order = orders[board.number] = Ordering.of(board.spec)
+            number = recorded.season.number
+            touched, added = noted.get(number, (EVERY_RESULT, 0))
+            new = recorded.previous is None and recorded.outcome is Outcome.APPLIED
+            if new and recorded.entry is not None and unseen:
+                new = (number, recorded.entry.user_id) not in unseen
+            noted[number] = (min(touched, _touched(order, recorded)), added + new)
+        for number, (touched, added) in noted.items():
+            self.wrote(number, touched, added)
+
+    def forget(self, season_number: int) -> None:
+        """Voids everything that is kept of a season, also as a last resort."""
+        self._generation += 1
+        season = self._season(season_number)
+        season.known_since = season.void_since = self._generation
+        season.results.clear()
+        season.generations.clear()
+        for key in [key for key in self._items if key[0] == season_number]:
+            del self._items[key]
+
+    def untouched_since(self, season_number: int, mark: Mark, result: bytes) -> bool:
+        """Whether no write since a mark touched `result` or one before it. O(log n)."""
+        season = self._seasons.get(season_number)
+        if season is None:
+            return mark.generation >= self._forgotten
+        if mark.generation < season.known_since:
+            return False
+        step = bisect_right(season.generations, mark.generation)
+        # Each later step has a greater result, so this one is the smallest since the mark.
+        return step == len(season.results) or season.results[step] > result
+
+    def voided_since(self, season_number: int, mark: Mark) -> bool:
+        """Whether nothing from before a mark may be shown, not even with its age."""
+        season = self._seasons.get(season_number)
+        return mark.generation < (season.void_since if season else self._forgotten)
+
+    def added_since(self, season_number: int, mark: Mark) -> int:
+        """How many entries this worker added since a mark, less those it removed; 0 if void."""
+        season = self._seasons.get(season_number)
+        if season is None or mark.generation < season.void_since:
+            return 0
+        # A mark from before this count began may be of an earlier one, since forgotten.
+        return season.added - (mark.added if mark.generation >= season.born else 0)
+
+    def entry(self, season_number: int, user_id: int) -> Item | None:
+        """A user's entry by this worker's last write to it, if that is remembered. Another
+        worker's may be newer.
+        """
+        item = self._items.get((season_number, user_id))
+        return None if item is None else decode_item(item)
+
+    def _season(self, season_number: int) -> _Season:
+        season = self._seasons.pop(season_number, None)
+        if season is None:
+            if len(self._seasons) >= _SEASONS_MAX:
+                # It was written to before all others: nothing newer is forgotten with it.
+                self._forgotten = self._seasons.pop(next(iter(self._seasons))).last
+            season = _Season(self._generation, self._forgotten, self._forgotten)
+        self._seasons[season_number] = season
+        return season
+
+    def _keep(self, change: IndexChange) -> None:
+        item = change.item
+        key = (change.season_number, int.from_bytes(item[:8], "big"))
+        known = self._items.pop(key, None)
+        if known is not None and known[_REVISION] > item[_REVISION]:
+            # Flushes of one user are recorded in order, but may end in another.
+            item = known
+        self._items[key] = item
+        if len(self._items) > self._users_max:
+            del self._items[next(iter(self._items))]
+
+
+def _touched(order: Ordering, recorded: Recorded) -> bytes:
+    """The smallest result that a submission moved an entry from or to."""
+    entry, previous = recorded.entry, recorded.previous
+    if entry is None:
+        return b""
+    result = order.result(entry.score, entry.subscore)
+    if previous is None:
+        return result
+    return min(result, order.result(previous.score, previous.subscore))
+
+
+def age_ms(began_s: float, now_s: float) -> int:
+    """The time between two moments of a clock, rounded up; at least 1."""
+    # What is less than a microsecond is the error of the floats.
+    return max(1, math.ceil(round((now_s - began_s) * 1000, 3)))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer(Generic[AnswerT]):
+    """An answer that may be given again while nothing at or before `result` was touched.
+
+    `mark` and `began_s`, on the monotonic clock, are from before its read.
+    """
+
+    answer: AnswerT
+    meta: ReadMeta
+    season_number: int
+    result: bytes
+    mark: Mark
+    began_s: float
+
+    def age_ms(self, now_s: float) -> int:
+        """How long ago its read began."""
+        return age_ms(self.began_s, now_s)
+
+    def staleness_ms(self, now_s: float) -> int:
+        """How old it may be: its age, and what the index was behind then."""
+        return self.age_ms(now_s) + self.meta.staleness_ms
+
+    def suits(self, max_staleness_ms: int | None, now_s: float) -> bool:
+        """Whether a caller takes it with its age."""
+        return max_staleness_ms is None or self.staleness_ms(now_s) <= max_staleness_ms
+
+    def holds(self, own_writes: OwnWrites) -> bool:
+        """Whether it shows all that this worker has acknowledged."""
+        return own_writes.untouched_since(self.season_number, self.mark, self.result)
+
+    def is_last_resort(self, error_s: float, now_s: float, own_writes: OwnWrites) -> bool:
+        """Whether it may be given, with its age, while nothing better can be had: it may lack some
+        writes, but must not show what was taken off the board.
+        """
+        young = self.age_ms(now_s) <= error_s * 1000
+        return young and not own_writes.voided_since(self.season_number, self.mark)
+
+    def newer_than(self, other: KeptAnswer[AnswerT]) -> bool:
+        """Whether its read began later; also where both began at once."""
+        return (self.mark.generation, self.began_s) >= (other.mark.generation, other.began_s)
+
+    def meta_at(self, now_s: float, own_writes: OwnWrites) -> ReadMeta:
+        """What it says of itself now. `entry_count` has this worker's own new entries; one that
+        was added during the read may be counted twice, until the next read.
+        """
+        return replace(
+            self.meta,
+            source=Source.CACHE,
+            staleness_ms=self.staleness_ms(now_s),
+            entry_count=self.meta.entry_count
+            + own_writes.added_since(self.season_number, self.mark),
+        )
