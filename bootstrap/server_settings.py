@@ -31,6 +31,8 @@ class ServerSettings(BaseModel):
     request_bytes_max: int = Field(default=4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
     """The largest message. 1,000 submissions with 1 KiB of metadata each, as JSON, are more than
     1 MiB and, on the wire, up to several: 4 MiB hold them with text or numbers of usual length."""
+    send_timeout_s: float = Field(default=60.0, ge=0.1, le=3600)
+    """How long a message of a stream may wait for its caller to read; then the stream ends."""
     streams_per_connection_max: int = Field(default=256, ge=1, le=10_000)
     """Calls that one connection may have open; its further calls wait on the caller's side."""
     connection_age_max_s: float = Field(default=300.0, ge=1, le=86_400)

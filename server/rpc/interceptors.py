@@ -176,8 +176,10 @@ class InFlight:
         return admitted
 
     def stream(self, method: Method, handler: StreamHandler) -> StreamHandler:
-        """Counted as one from its start to its end, a stream."""
-        if not _is_ours(method):
+        """Counted as one from its start to its end, a stream of requests. One that only answers
+        is not: it may stay for hours, and its use case knows how many there may be.
+        """
+        if not _is_ours(method) or not method.client_streaming:
             return handler
 
         async def admitted(

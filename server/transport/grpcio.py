@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -13,9 +14,11 @@ import grpc.aio
 from bootstrap.server_settings import ServerSettings
 from server.rpc.call import CallContext
 from server.rpc.chain import Route, Stream, Unary, UnaryRoute
+from server.rpc.overdue import Overdue
 from server.rpc.status import RpcFailure
 
 DETAILS_TRAILER: Final = "grpc-status-details-bin"
+_NOT_READ: Final = "the answers of this stream were not read in time"
 
 _METADATA_SOFT_BYTES: Final = 8 * 1024
 """Above it calls are refused more and more often, above the hard limit always."""
@@ -35,7 +38,7 @@ class GrpcioListener:
         self._server = grpc.aio.server(
             options=_options(settings), compression=grpc.Compression.NoCompression
         )
-        self._server.add_generic_rpc_handlers((_Routes(routes),))
+        self._server.add_generic_rpc_handlers((_Routes(routes, settings.send_timeout_s),))
 
     async def start(self, address: str) -> int:
         """Listens, and returns the port. Raises RuntimeError when the address is taken."""
@@ -51,8 +54,9 @@ class GrpcioListener:
 class _Routes(grpc.GenericRpcHandler):
     """Finds the handler of a path; grpcio itself answers UNIMPLEMENTED for the others."""
 
-    def __init__(self, routes: Mapping[str, Route]) -> None:
-        self._handlers = {path: _handler(route) for path, route in routes.items()}
+    def __init__(self, routes: Mapping[str, Route], send_timeout_s: float) -> None:
+        sending = _Sending(send_timeout_s)
+        self._handlers = {path: _handler(route, sending) for path, route in routes.items()}
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -60,13 +64,13 @@ class _Routes(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(route: Route) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _handler(route: Route, sending: _Sending) -> grpc.RpcMethodHandler[bytes, bytes]:
     """Without serializers, grpcio hands over bytes as they came."""
     if isinstance(route, UnaryRoute):
         return grpc.unary_unary_rpc_method_handler(_unary(route.handler))
     if route.method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(_stream(route.handler))
-    return grpc.unary_stream_rpc_method_handler(_server_stream(route.handler))
+        return grpc.stream_stream_rpc_method_handler(_stream(route.handler, sending))
+    return grpc.unary_stream_rpc_method_handler(_server_stream(route.handler, sending))
 
 
 def _unary(handler: Unary) -> Callable[[bytes, _Context], Awaitable[bytes]]:
@@ -79,26 +83,56 @@ def _unary(handler: Unary) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     return serve
 
 
-def _stream(handler: Stream) -> Callable[[AsyncIterator[bytes], _Context], Awaitable[None]]:
+class _Sending:
+    """Hands messages to the caller's connection, for a limited time each."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._overdue = Overdue()
+
+    async def write(self, context: _Context, message: bytes) -> bool:
+        """Waits while the caller does not read: this is the back-pressure. False when the time
+        for that is spent; then only the status may follow.
+        """
+        limit = self._overdue.enter(time.monotonic() + self._timeout_s)
+        try:
+            await context.write(message)
+        except asyncio.CancelledError:
+            if limit.caused():
+                return False
+            raise
+        finally:
+            self._overdue.leave(limit)
+        return True
+
+
+def _stream(
+    handler: Stream, sending: _Sending
+) -> Callable[[AsyncIterator[bytes], _Context], Awaitable[None]]:
     # A coroutine that writes, not an async generator: grpcio leaves a cancelled generator to the
     # garbage collector, and what it holds would be let go in another task at another time.
     async def serve(requests: AsyncIterator[bytes], context: _Context) -> None:
-        failure = None
+        failure, taken = None, True
         async with aclosing(handler(requests, _call(context))) as answers:
             async for answer in answers:
                 if isinstance(answer, RpcFailure):
                     failure = answer
-                else:
-                    # Waits while the caller does not read: this is the back-pressure.
-                    await context.write(answer)
+                elif not (taken := await sending.write(context, answer)):
+                    break
+        if not taken:
+            # Waits behind what was not read, until the caller reads or the connection ends. By
+            # now only the transport holds anything for this call.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, _NOT_READ)
         if failure is not None:
             await _abort(context, failure)
 
     return serve
 
 
-def _server_stream(handler: Stream) -> Callable[[bytes, _Context], Awaitable[None]]:
-    serve_stream = _stream(handler)
+def _server_stream(
+    handler: Stream, sending: _Sending
+) -> Callable[[bytes, _Context], Awaitable[None]]:
+    serve_stream = _stream(handler, sending)
 
     async def serve(request: bytes, context: _Context) -> None:
         await serve_stream(_One(request), context)

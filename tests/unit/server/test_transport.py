@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import grpc
 import pytest
 
+from bootstrap.server_settings import ServerSettings
 from core.errors import BoardNotFound, IndexUnavailable, QueueFull
+from server.rpc.call import CallContext
+from server.rpc.chain import StreamRoute
+from server.rpc.methods import Method
+from server.transport.grpcio import GrpcioListener
 from standings.v1 import ranking_service_pb2 as pb
 from tests.unit.server.fakes import Serving, details_of, submission
 
@@ -167,3 +173,70 @@ async def test_cancelled_calls_leave_no_error(
     await serving.ranking.SubmitScore(submission(user_id=1))
 
     assert [] == [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+class _Flood:
+    """A stream that never ends, of messages that fill a connection's buffers soon."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    async def __call__(
+        self, _requests: AsyncIterator[bytes], _call: CallContext
+    ) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield bytes(32 * 1024)
+        finally:
+            self.closed.set()
+
+
+@pytest.fixture
+async def flood() -> AsyncIterator[tuple[_Flood, grpc.aio.Channel]]:
+    """A listener that floods whoever calls, and gives up on who does not read."""
+    flood = _Flood()
+    method = Method(
+        "/x/Flood",
+        pb.WatchEntriesRequest,
+        pb.WatchEntriesResponse,
+        client_streaming=False,
+        server_streaming=True,
+        handler=flood,
+    )
+    listener = GrpcioListener(
+        {"/x/Flood": StreamRoute(method, flood)}, ServerSettings(send_timeout_s=0.3)
+    )
+    port = await listener.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield flood, channel
+    await listener.stop(0)
+
+
+async def test_who_does_not_read_is_given_up(flood: tuple[_Flood, grpc.aio.Channel]) -> None:
+    """The stream is closed on our side at once; whoever reads after all is told why."""
+    flooding, channel = flood
+    call = channel.unary_stream("/x/Flood")(b"")
+    async with asyncio.timeout(20):
+        await flooding.closed.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in call:
+                pass
+
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "not read" in str(caught.value.details())
+
+
+async def test_who_does_not_read_can_go_away(flood: tuple[_Flood, grpc.aio.Channel]) -> None:
+    """A stream that was given up and then cancelled leaves the listener as it was."""
+    flooding, channel = flood
+    call = channel.unary_stream("/x/Flood")(b"")
+    async with asyncio.timeout(20):
+        await flooding.closed.wait()
+        call.cancel()
+        flooding.closed.clear()
+        again = channel.unary_stream("/x/Flood")(b"")
+        messages = [await again.read() for _ in range(20)]
+        again.cancel()
+        await flooding.closed.wait()
+
+    assert {len(message) for message in messages} == {32 * 1024}
