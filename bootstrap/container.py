@@ -10,20 +10,31 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from bootstrap.read_settings import ReadSettings
 from bootstrap.settings import Settings, TokenSettings
 from core.batch_get_entries import BatchGetEntries
 from core.batching import SubmissionBatcher
 from core.board_directory import BoardDirectory
 from core.build_index import BuildIndex
 from core.clock import SystemClock
+from core.delete_entry import DeleteEntry
+from core.estimate_rank import EstimateRank
+from core.first_pages import FirstPageLimits, FirstPages
 from core.get_entry import GetEntry
+from core.get_percentile import GetPercentile
+from core.hot_entries import HotEntries, HotEntryLimits
+from core.index_removals import IndexRemovals
 from core.list_entries import ListEntries
+from core.list_entries_around import ListEntriesAround
 from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
-from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
+from core.moderate_users import ModerateUsers
+from core.own_writes import OwnWrites
+from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention, UnfinishedRemovals
 from core.reading import Reading
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
+from core.watch_entries import WatchEntries
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.router import Router
@@ -33,8 +44,10 @@ from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
 from storage.migrations import pending_migrations
 from storage.pool import Pool, PoolUse, open_pool, translated
+from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
+from storage.unfinished_removals import PostgresUnfinishedRemovals
 
 _log = logging.getLogger(__name__)
 
@@ -52,14 +65,21 @@ class Container:
     """Everything a process needs, opened."""
 
     submit_scores: SubmitScores
-    get_entry: GetEntry
+    get_entry: HotEntries
     batch_get_entries: BatchGetEntries
-    list_entries: ListEntries
+    list_entries: FirstPages
+    list_entries_around: ListEntriesAround
+    estimate_rank: EstimateRank
+    get_percentile: GetPercentile
+    watch_entries: WatchEntries
+    delete_entry: DeleteEntry
+    moderate_users: ModerateUsers
     manage_boards: ManageBoards
     list_shards: ListShards
     batcher: SubmissionBatcher
     history: LedgerHistory
     retention: Retention
+    removals: UnfinishedRemovals
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
@@ -87,6 +107,7 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         signer = TokenSigner(await _secrets(settings.tokens, write))
         container = _build(settings, _Pools(write, read, jobs), router, signer)
         stack.push_async_callback(_drain, container.batcher)
+        stack.push_async_callback(container.watch_entries.aclose)
         yield container
 
 
@@ -111,30 +132,74 @@ class _Pools:
 
 def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigner) -> Container:
     clock = SystemClock()
-    ledger = PostgresLedger(settings.postgres, write=pools.write, read=pools.read)
-    boards = PostgresBoards(settings.postgres, write=pools.write, read=pools.read)
+    postgres = settings.postgres
+    boards = PostgresBoards(postgres, write=pools.write, read=pools.read)
     history = PostgresHistory(pools.jobs)
-    index = RedisIndex(router)
     keeping = RedisIndexKeeping(router, clock)
-    directory = BoardDirectory(boards, clock)
     build = BuildIndex(history, keeping)
-    reading = Reading(boards=directory, index=index, ledger=ledger, signer=signer, clock=clock)
-    batcher = SubmissionBatcher(ledger=ledger, index=index, boards=directory)
+    own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
+    reading = Reading(
+        boards=BoardDirectory(boards, clock),
+        index=RedisIndex(router),
+        ledger=PostgresLedger(postgres, write=pools.write, read=pools.read),
+        signer=signer,
+        clock=clock,
+    )
+    batcher = SubmissionBatcher(
+        ledger=reading.ledger, index=reading.index, boards=reading.boards, observer=own_writes
+    )
+    removal = PostgresRemoval(postgres, write=pools.write)
+    removed = IndexRemovals(reading.index, signer, own_writes.forget)
     return Container(
         submit_scores=SubmitScores(reading, batcher),
-        get_entry=GetEntry(reading),
+        get_entry=_hot_entries(settings.reads, reading, own_writes),
         batch_get_entries=BatchGetEntries(reading),
-        list_entries=ListEntries(reading),
+        list_entries=_first_pages(settings.reads, reading, own_writes),
+        list_entries_around=ListEntriesAround(reading),
+        estimate_rank=EstimateRank(reading),
+        get_percentile=GetPercentile(reading),
+        watch_entries=WatchEntries(reading, settings.watch.limits()),
+        delete_entry=DeleteEntry(reading.boards, removal, removed),
+        moderate_users=ModerateUsers(reading.boards, removal, removed),
         manage_boards=ManageBoards(
-            boards=boards, directory=directory, keeping=keeping, build=build, signer=signer
+            boards=boards, directory=reading.boards, keeping=keeping, build=build, signer=signer
         ),
         list_shards=ListShards(history, keeping, clock),
         batcher=batcher,
         history=history,
-        retention=PostgresRetention(settings.postgres, pools.jobs),
+        retention=PostgresRetention(postgres, pools.jobs),
+        removals=PostgresUnfinishedRemovals(postgres, pools.jobs),
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
+    )
+
+
+def _first_pages(settings: ReadSettings, reading: Reading, own_writes: OwnWrites) -> FirstPages:
+    return FirstPages(
+        ListEntries(reading),
+        boards=reading.boards,
+        own_writes=own_writes,
+        clock=reading.clock,
+        limits=FirstPageLimits(
+            fresh_ms=settings.first_page_ms,
+            error_s=settings.stale_if_error_s,
+            entries_max=settings.first_page_entries_max,
+        ),
+    )
+
+
+def _hot_entries(settings: ReadSettings, reading: Reading, own_writes: OwnWrites) -> HotEntries:
+    return HotEntries(
+        GetEntry(reading),
+        boards=reading.boards,
+        own_writes=own_writes,
+        clock=reading.clock,
+        limits=HotEntryLimits(
+            fresh_s=settings.hot_entry_s,
+            error_s=settings.stale_if_error_s,
+            entries_max=settings.hot_entries_max,
+        ),
     )
 
 

@@ -13,7 +13,9 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from bootstrap.read_settings import ReadSettings
 from bootstrap.server_settings import ServerSettings
+from bootstrap.watch_settings import WatchSettings
 from sharding.settings import RedisSettings
 from storage.settings import PostgresSettings
 
@@ -66,6 +68,8 @@ class Settings(BaseModel):
     postgres: PostgresSettings = PostgresSettings()
     redis: RedisSettings = RedisSettings()
     server: ServerSettings = ServerSettings()
+    reads: ReadSettings = ReadSettings()
+    watch: WatchSettings = WatchSettings()
     tokens: TokenSettings = TokenSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     log: LogSettings = LogSettings()

@@ -72,6 +72,12 @@ def _use_cases(container: Container) -> UseCases:
         get_entry=container.get_entry,
         batch_get_entries=container.batch_get_entries,
         list_entries=container.list_entries,
+        list_entries_around=container.list_entries_around,
+        estimate_rank=container.estimate_rank,
+        get_percentile=container.get_percentile,
+        watch_entries=container.watch_entries,
+        delete_entry=container.delete_entry,
+        moderate_users=container.moderate_users,
         manage_boards=container.manage_boards,
         list_shards=container.list_shards,
         new_submission_id=SubmissionIds(SystemClock()),
@@ -85,6 +91,7 @@ async def run_jobs(container: Container) -> None:
         retention=container.retention,
         keeping=container.keeping,
         build=container.build,
+        removals=container.removals,
     )
     await JobRunner(container.leadership, jobs).run()
 

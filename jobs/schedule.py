@@ -8,8 +8,9 @@ from typing import Final
 
 from core.build_index import BuildIndex
 from core.heal_index import HealIndex
-from core.ports import IndexKeeping, LedgerHistory, Retention
+from core.ports import IndexKeeping, LedgerHistory, Retention, UnfinishedRemovals
 from jobs.build_missing import BuildMissing
+from jobs.finish_removals import FinishRemovals
 from jobs.partitions import Partitions
 from jobs.purge_boards import PurgeBoards
 from jobs.trim_outbox import TrimOutbox
@@ -19,6 +20,7 @@ BUILD_S: Final = 5.0
 PARTITIONS_S: Final = 3600.0
 TRIM_S: Final = 600.0
 PURGE_S: Final = 30.0
+REMOVALS_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,12 @@ class Job:
 
 
 def all_jobs(
-    *, history: LedgerHistory, retention: Retention, keeping: IndexKeeping, build: BuildIndex
+    *,
+    history: LedgerHistory,
+    retention: Retention,
+    keeping: IndexKeeping,
+    build: BuildIndex,
+    removals: UnfinishedRemovals,
 ) -> Sequence[Job]:
     """Every job, each to be run at once at the start."""
     return (
@@ -40,4 +47,5 @@ def all_jobs(
         Job("partitions", PARTITIONS_S, Partitions(retention)),
         Job("trim-outbox", TRIM_S, TrimOutbox(retention)),
         Job("purge-boards", PURGE_S, PurgeBoards(retention, keeping)),
+        Job("finish-removals", REMOVALS_S, FinishRemovals(removals)),
     )

@@ -15,6 +15,7 @@ from server.rpc.boards_servicer import BoardsServicer
 from server.rpc.chain import compose
 from server.rpc.interceptors import default_chain
 from server.rpc.methods import Servicer, method_table, service_names
+from server.rpc.moderation_servicer import ModerationServicer
 from server.rpc.ranking_servicer import RankingServicer
 from server.transport.grpcio import GrpcioListener
 from server.use_cases import UseCases
@@ -27,15 +28,13 @@ class Server:
         self._settings = settings
         self._health = health
         self._drain = Drain()
-        ranking = RankingServicer(
-            submit_scores=use_cases.submit_scores,
-            get_entry_of=use_cases.get_entry,
-            batch_get=use_cases.batch_get_entries,
-            list_page=use_cases.list_entries,
-            new_submission_id=use_cases.new_submission_id,
-            drain=self._drain,
+        self._public = self._listener(
+            (
+                RankingServicer(use_cases, self._drain),
+                BoardsServicer(use_cases.manage_boards),
+                ModerationServicer(use_cases.moderate_users),
+            )
         )
-        self._public = self._listener((ranking, BoardsServicer(use_cases.manage_boards)))
         self._admin = self._listener((AdminServicer(use_cases.list_shards),))
         self.port = 0
         """Where games connect; set by start."""

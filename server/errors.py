@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from core.errors import StandingsError
+from core.errors import StandingsError, Unavailable
 
 
 class UnknownComponent(StandingsError):
@@ -24,3 +24,12 @@ class TooManyCalls(StandingsError):
 
     def __init__(self) -> None:
         super().__init__("too many calls are in progress")
+
+
+class NotRead(Unavailable):
+    """The caller left the messages of a stream unread for too long."""
+
+    reason = "NOT_READ"
+
+    def __init__(self) -> None:
+        super().__init__("the answers of this stream were not read in time")

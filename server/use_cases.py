@@ -6,11 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.batch_get_entries import BatchGetEntries
-from core.get_entry import GetEntry
-from core.list_entries import ListEntries
+from core.delete_entry import DeleteEntry
+from core.estimate_rank import EstimateRank
+from core.first_pages import FirstPages
+from core.get_percentile import GetPercentile
+from core.hot_entries import HotEntries
+from core.list_entries_around import ListEntriesAround
 from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
+from core.moderate_users import ModerateUsers
 from core.submit_scores import SubmitScores
+from core.watch_entries import WatchEntries
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +24,15 @@ class UseCases:
     """The use cases of the core. `new_submission_id` makes a UUIDv7 as text."""
 
     submit_scores: SubmitScores
-    get_entry: GetEntry
+    get_entry: HotEntries
     batch_get_entries: BatchGetEntries
-    list_entries: ListEntries
+    list_entries: FirstPages
+    list_entries_around: ListEntriesAround
+    estimate_rank: EstimateRank
+    get_percentile: GetPercentile
+    watch_entries: WatchEntries
+    delete_entry: DeleteEntry
+    moderate_users: ModerateUsers
     manage_boards: ManageBoards
     list_shards: ListShards
     new_submission_id: Callable[[], str]

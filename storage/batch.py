@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -12,6 +13,7 @@ from core.errors import (
     SubmissionIdInFuture,
     SubmissionIdReused,
     SubmissionIdTooOld,
+    UserBeingDeleted,
 )
 from core.ports import Placed
 from core.types import (
@@ -54,10 +56,14 @@ class RecordRow(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """A submission as it was recorded the first time. Times in ms."""
+    """A submission as it was recorded the first time, or what its erasure left. Times in ms.
+
+    `erasure_key` is None unless it was erased.
+    """
 
     submission_id: str
     digest: bytes
+    erasure_key: bytes | None
     user_id: int
     outcome: int
     season_no: int
@@ -69,6 +75,23 @@ class StoredRow(NamedTuple):
     prev_score: int | None
     prev_subscore: int
     prev_achieve_time_ms: int
+
+    def is_of(self, digest: bytes) -> bool:
+        """Whether its content was the one with this digest."""
+        if self.erasure_key is not None:
+            digest = hashlib.sha256(self.erasure_key + digest).digest()
+        return self.digest == digest
+
+    def standings(self) -> tuple[Standing | None, Standing | None]:
+        """The entry after it and the one before it; neither is told of an erased one."""
+        entry = previous = None
+        if self.erasure_key is None and self.score is not None:
+            entry = Standing(self.user_id, self.score, self.subscore, self.achieve_time_ms)
+        if self.erasure_key is None and self.prev_score is not None:
+            previous = Standing(
+                self.user_id, self.prev_score, self.prev_subscore, self.prev_achieve_time_ms
+            )
+        return entry, previous
 
 
 def parameters_of(wave: Sequence[Placed], *, arrival: int) -> dict[str, Any]:
@@ -153,15 +176,9 @@ def outcome_of(placed: Placed, row: RecordRow) -> Recorded | StandingsError:
 
 def duplicate_of(placed: Placed, stored: StoredRow) -> Recorded | StandingsError:
     """The first outcome of a submission that was recorded before."""
-    if stored.digest != placed.submission.digest:
+    if not stored.is_of(placed.submission.digest):
         return SubmissionIdReused()
-    entry = previous = None
-    if stored.score is not None:
-        entry = Standing(stored.user_id, stored.score, stored.subscore, stored.achieve_time_ms)
-    if stored.prev_score is not None:
-        previous = Standing(
-            stored.user_id, stored.prev_score, stored.prev_subscore, stored.prev_achieve_time_ms
-        )
+    entry, previous = stored.standings()
     first = Outcome(stored.outcome)
     return Recorded(
         submission_id=placed.submission.submission_id,
@@ -181,6 +198,8 @@ def _refusal(row: RecordRow) -> StandingsError:
             return SubmissionIdTooOld(row.server_time_ms)
         case "in future":
             return SubmissionIdInFuture(row.server_time_ms)
+        case "being deleted":
+            return UserBeingDeleted()
         case _:
             return SeasonNotOpen()
 

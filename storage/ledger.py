@@ -19,7 +19,6 @@ from core.errors import (
 from core.ports import Flush, FlushResult, Placed
 from core.types import IndexChange, Standing, shard_of
 from core.waves import waves_of
-from resilience.deadline import within
 from storage.batch import (
     RecordRow,
     StoredRow,
@@ -29,9 +28,10 @@ from storage.batch import (
     parameters_of,
     window_of,
 )
-from storage.pool import Connection, Pool, connection_lost, execute, query, translated
+from storage.pool import Connection, Pool, execute, query
 from storage.settings import PostgresSettings
 from storage.statement import Statement
+from storage.transactions import transact
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +39,6 @@ _ROW_ERRORS: Final = (pg.DataError, pg.IntegrityError, WriteConflict)
 """What one row can do to its whole batch; everything else speaks of the server."""
 _NEXT_ARRIVAL: Final = Statement.of("select nextval('arrival_flush') * 1024")
 _BRIEF_LOCKS: Final = "set local lock_timeout = '20ms'"
-_PATIENCE_S: Final = 1.0
-"""What a transaction may take beyond its statements: a connection, and two round trips."""
-_RUNS_MAX: Final = 10
-"""A twin that raised 23505 has committed, so the next run finds it: more runs mean trouble."""
 
 
 class PostgresLedger:
@@ -141,31 +137,23 @@ class PostgresLedger:
     async def _transact(
         self, arrival: int, placed: Sequence[Placed], *, patient: bool
     ) -> Sequence[tuple[Placed, RecordRow]]:
-        """Runs the transaction; again after a committed twin and, once, on a new connection.
-
-        The ids make a second run harmless also where the first one's end is unknown. Whatever
-        the network does, it ends: a flush that never came back would hold up its users for ever.
+        """Runs the transaction. The ids make a second run harmless also where the first one's
+        end is unknown. It ends: a flush that never came back would hold up its users for ever.
         """
         waves = waves_of(placed)
-        timeout_s = self._write_timeout_s * len(waves) + _PATIENCE_S
-        reconnected = False
-        for _ in range(_RUNS_MAX):
-            try:
-                with translated():
-                    return await within(timeout_s, self._run(arrival, waves, patient=patient))
-            except pg.UniqueViolation:
-                continue
-            except LedgerUnavailable as error:
-                if reconnected or not connection_lost(error):
-                    raise
-                reconnected = True
-                # After a restart of the server every idle connection is as dead as this one.
-                with translated():
-                    await within(_PATIENCE_S, self._write.check())
-        raise LedgerUnavailable
+        return await transact(
+            self._write,
+            lambda connection: self._run(connection, arrival, waves, patient=patient),
+            timeout_s=self._write_timeout_s * len(waves),
+        )
 
     async def _run(
-        self, arrival: int, waves: Sequence[Sequence[Placed]], *, patient: bool
+        self,
+        connection: Connection,
+        arrival: int,
+        waves: Sequence[Sequence[Placed]],
+        *,
+        patient: bool,
     ) -> Sequence[tuple[Placed, RecordRow]]:
         """Raises BoardChanged, and then nothing is recorded.
 
@@ -174,14 +162,13 @@ class PostgresLedger:
         comes late still holds the locks that keep later submissions behind it.
         """
         done: list[tuple[Placed, RecordRow]] = []
-        async with self._write.connection() as connection, connection.transaction():
-            if not patient:
-                # The full patience was spent once; each half waits a little only.
-                await connection.execute(_BRIEF_LOCKS)
-            for number, wave in enumerate(waves, start=1):
-                done += await self._run_wave(
-                    connection, arrival, wave, earlier=done, last=number == len(waves)
-                )
+        if not patient:
+            # The full patience was spent once; each half waits a little only.
+            await connection.execute(_BRIEF_LOCKS)
+        for number, wave in enumerate(waves, start=1):
+            done += await self._run_wave(
+                connection, arrival, wave, earlier=done, last=number == len(waves)
+            )
         return done
 
     async def _run_wave(

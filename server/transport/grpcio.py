@@ -12,13 +12,13 @@ import grpc
 import grpc.aio
 
 from bootstrap.server_settings import ServerSettings
+from server.errors import NotRead
 from server.rpc.call import CallContext
 from server.rpc.chain import Route, Stream, Unary, UnaryRoute
 from server.rpc.overdue import Overdue
-from server.rpc.status import RpcFailure
+from server.rpc.status import RpcFailure, failure_of
 
 DETAILS_TRAILER: Final = "grpc-status-details-bin"
-_NOT_READ: Final = "the answers of this stream were not read in time"
 
 _METADATA_SOFT_BYTES: Final = 8 * 1024
 """Above it calls are refused more and more often, above the hard limit always."""
@@ -112,18 +112,18 @@ def _stream(
     # A coroutine that writes, not an async generator: grpcio leaves a cancelled generator to the
     # garbage collector, and what it holds would be let go in another task at another time.
     async def serve(requests: AsyncIterator[bytes], context: _Context) -> None:
-        failure, taken = None, True
-        async with aclosing(handler(requests, _call(context))) as answers:
+        failure = None
+        call = _call(context)
+        async with aclosing(handler(requests, call)) as answers:
             async for answer in answers:
                 if isinstance(answer, RpcFailure):
                     failure = answer
-                elif not (taken := await sending.write(context, answer)):
+                elif not await sending.write(context, answer):
+                    failure = failure_of(NotRead(), call.request_id)
                     break
-        if not taken:
+        if failure is not None:
             # Waits behind what was not read, until the caller reads or the connection ends. By
             # now only the transport holds anything for this call.
-            await context.abort(grpc.StatusCode.UNAVAILABLE, _NOT_READ)
-        if failure is not None:
             await _abort(context, failure)
 
     return serve

@@ -20,6 +20,11 @@ input as materialized (
   select i.id, i.place, i.user_id, (i.user_id % 16)::smallint as shard, i.score, i.subscore,
          i.operator, i.requested, i.low, i.high, i.score_flip, i.subscore_flip, i.arrival,
          i.metadata, i.digest, s.season_no, s.season_id,
+         -- Bits: 1 hidden, 2 being deleted. A subquery here is one look by key a row, whatever the
+         -- planner is told about joins.
+         coalesce((select bit_or(m.mark) from user_marks m
+                   where m.user_id = i.user_id and (m.board_no = 0 or m.board_no = i.board_no)),
+                  0) as marks,
          case when i.id < c.oldest then 'too old'
               when i.id >= c.newest then 'in future'
               when k.id is not null then 'known'
@@ -54,7 +59,8 @@ fresh as materialized (
   ) r
   -- All or nothing: what is checked against an old definition goes again, and nothing that was
   -- sent after it may be recorded before it.
-  where i.refusal is null and not exists (select from input where refusal = 'board changed')
+  where i.refusal is null and i.marks & 2 = 0
+    and not exists (select from input where refusal = 'board changed')
 ),
 written as (
   insert into entries as e (
@@ -63,7 +69,8 @@ written as (
   select f.shard, f.season_no, f.user_id,
          case when f.counts then f.first_score else 0 end,
          case when f.counts then f.first_subscore else 0 end,
-         f.arrival, f.counts::integer, case when f.counts then 0 else 3 end, f.counts::integer,
+         f.arrival, f.counts::integer, case when f.counts then (f.marks & 1) * 2 else 3 end,
+         f.counts::integer,
          c.time, c.time, case when f.counts then f.metadata end,
          case when f.counts then 1 else 5 end, f.place
   from fresh f cross join clock c
@@ -76,7 +83,7 @@ written as (
            case when o.outcome = 1 then r.subscore else e.subscore end,
            case when o.outcome = 1 then excluded.arrival else e.arrival end,
            e.revision + (o.outcome = 1)::integer,
-           case when o.outcome = 1 and not x.standing then 0 else e.state end,
+           case when o.outcome = 1 and not x.standing then excluded.state else e.state end,
            case when x.standing then e.submission_count else 0 end + (o.outcome <> 5)::integer,
            case when o.outcome = 1 then excluded.achieve_time else e.achieve_time end,
            case when o.outcome <> 5 then excluded.update_time else e.update_time end,
@@ -166,7 +173,7 @@ announced as (
   having count(*) > 0
 )
 select i.place,
-       i.refusal,
+       case when i.refusal is null and i.marks & 2 = 2 then 'being deleted' else i.refusal end,
        (extract(epoch from c.time) * 1000)::bigint,
        i.season_no, i.season_id,
        w.outcome, w.state, w.score, w.subscore,

@@ -6,7 +6,17 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("bootstrap", "cli", "core", "jobs", "resilience", "server", "sharding", "storage")
+ROOMS = (
+    "bench",
+    "bootstrap",
+    "cli",
+    "core",
+    "jobs",
+    "resilience",
+    "server",
+    "sharding",
+    "storage",
+)
 
 
 def test_import_finds_our_rooms(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -18,8 +17,6 @@ TITLE_CHARS_MAX: Final = 256
 
 _SORT_ORDERS: Final = fields.words_of(SortOrder, default=SortOrder.DESCENDING)
 _OPERATORS: Final = fields.words_of(Operator, default=Operator.BEST)
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, line separators, and the marks that turn the direction of text around."""
 _IMMUTABLE: Final = frozenset({"board_id", "sort_order", "subscore_sort_order", "operator"})
 
 
@@ -97,7 +94,7 @@ def _mask(request: pb.UpdateBoardRequest) -> frozenset[str]:
 
 
 def _title(board: types_pb.Board) -> str:
-    if len(board.title) > TITLE_CHARS_MAX or _CONTROL.search(board.title):
+    if len(board.title) > TITLE_CHARS_MAX or not fields.is_plain_text(board.title):
         raise InvalidInput(
             "board.title",
             f"must be at most {TITLE_CHARS_MAX} characters without control characters",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -15,6 +15,8 @@ from core.types import (
     RankMode,
     ReadMeta,
     ReadOptions,
+    ScorePoint,
+    ScoreRange,
     Standing,
 )
 from server.rpc.codec import fields
@@ -27,6 +29,16 @@ PAGE_SIZE_DEFAULT: Final = 10
 STALENESS_MAX_MS: Final = 86_400_000
 """A day: nothing that old is ever kept ready."""
 
+ReadRequest: TypeAlias = (
+    pb.GetEntryRequest
+    | pb.BatchGetEntriesRequest
+    | pb.ListEntriesRequest
+    | pb.ListEntriesAroundRequest
+    | pb.EstimateRankRequest
+    | pb.GetPercentileRequest
+)
+"""Every request that says by `options` how it is to be answered."""
+
 _RANK_MODES: Final = fields.words_of(RankMode, default=RankMode.ORDINAL)
 _VIEWS: Final = fields.words_of(EntryView, default=EntryView.BASIC)
 _NANOS_PER_MS: Final = 1_000_000
@@ -34,9 +46,7 @@ _NANOS_PER_S: Final = 1_000_000_000
 _DEFAULT_OPTIONS: Final = ReadOptions()
 
 
-def decode_options(
-    request: pb.GetEntryRequest | pb.BatchGetEntriesRequest | pb.ListEntriesRequest,
-) -> ReadOptions:
+def decode_options(request: ReadRequest) -> ReadOptions:
     """How a read is to be answered. allow_partial is a permission that no rule makes use of."""
     if not request.HasField("options"):
         return _DEFAULT_OPTIONS
@@ -50,13 +60,16 @@ def decode_options(
         consistency_token=fields.token(options.consistency_token, "options.consistency_token"),
         season_id=fields.season_id(options.season_id, "options.season_id"),
         max_staleness_ms=max_staleness_ms,
+        viewer_user_id=_viewer(options.viewer_user_id),
     )
 
 
 def decode_user_ids(user_ids: Sequence[int]) -> tuple[int, ...]:
-    """The users of a list in the order asked, a repeated one once."""
-    if not 1 <= len(user_ids) <= USER_COUNT_MAX:
-        raise InvalidInput("user_ids", f"must be 1 to {USER_COUNT_MAX} items")
+    """The users of a list in the order asked, a repeated one once; nobody has no friends to ask
+    for, and gets an empty answer.
+    """
+    if len(user_ids) > USER_COUNT_MAX:
+        raise InvalidInput("user_ids", f"must be at most {USER_COUNT_MAX} items")
     for index, user_id in enumerate(user_ids):
         fields.user_id(user_id, f"user_ids[{index}]")
     return tuple(dict.fromkeys(user_ids))
@@ -71,6 +84,22 @@ def decode_start_rank(request: pb.ListEntriesRequest) -> int | None:
     if request.start_rank < 1:
         raise InvalidInput("start_rank", "must be at least 1")
     return request.start_rank
+
+
+def decode_scores(request: pb.ListEntriesRequest) -> ScoreRange:
+    """The range of scores that a page keeps to."""
+    low = request.min_score if request.HasField("min_score") else None
+    high = request.max_score if request.HasField("max_score") else None
+    if low is not None and high is not None and low > high:
+        raise InvalidInput("min_score", "must not be greater than max_score")
+    return ScoreRange(low, high)
+
+
+def decode_score_point(point: pb.ScorePoint) -> ScorePoint:
+    """A result whose score is said."""
+    if not point.HasField("score"):
+        raise InvalidInput("score_point.score", "is required")
+    return ScorePoint(point.score, point.subscore)
 
 
 def encode_standing(standing: Standing, *, rank: int = 0, list_rank: int = 0) -> types_pb.Entry:
@@ -95,7 +124,10 @@ def encode_standing(standing: Standing, *, rank: int = 0, list_rank: int = 0) ->
 
 def encode_entry(ranked: RankedEntry) -> types_pb.Entry:
     """An entry with its exact rank."""
-    return encode_standing(ranked.standing, rank=ranked.rank, list_rank=ranked.list_rank)
+    entry = encode_standing(ranked.standing, rank=ranked.rank, list_rank=ranked.list_rank)
+    if ranked.hidden:
+        entry.hidden = True
+    return entry
 
 
 def encode_meta(meta: ReadMeta) -> types_pb.ReadMeta:
@@ -104,12 +136,20 @@ def encode_meta(meta: ReadMeta) -> types_pb.ReadMeta:
         as_of=fields.timestamp(meta.as_of_ms),
         source=types_pb.Source.ValueType(meta.source),
         exactness=types_pb.Exactness.ValueType(meta.exactness),
+        stale=meta.staleness_ms > 0,
+        staleness=fields.duration(meta.staleness_ms),
         epoch=meta.epoch,
         shards_answered=SHARD_COUNT - len(meta.shards_missing),
         shards_missing=meta.shards_missing,
         season_id=meta.season_id,
         entry_count=meta.entry_count,
     )
+
+
+def _viewer(user_id: int) -> int:
+    if user_id < 0:
+        raise InvalidInput("options.viewer_user_id", "must be 1 to 2^63-1, or 0 for nobody")
+    return user_id
 
 
 def _staleness_ms(duration: Duration) -> int:

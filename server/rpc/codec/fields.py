@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from core.errors import InvalidInput
@@ -19,6 +20,8 @@ ETAG_CHARS_MAX: Final = 64
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _NAME_RULE: Final = "must match [a-z0-9][a-z0-9_.-]{0,63}"
 _TOKEN: Final = re.compile(r"[!-~]*")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, line separators, and the marks that turn the direction of text around."""
 
 EnumT = TypeVar("EnumT", bound=IntEnum)
 
@@ -69,6 +72,17 @@ def token(value: str, field: str, *, chars_max: int = TOKEN_CHARS_MAX) -> str:
     if len(value) > chars_max or _TOKEN.fullmatch(value) is None:
         raise InvalidInput(field, f"must be at most {chars_max} printable ASCII characters")
     return value
+
+
+def is_plain_text(value: str) -> bool:
+    """Whether a text for people is one line without surprises."""
+    return _CONTROL.search(value) is None
+
+
+def duration(time_ms: int) -> Duration:
+    """A span in ms."""
+    seconds, ms = divmod(time_ms, 1000)
+    return Duration(seconds=seconds, nanos=ms * 1_000_000)
 
 
 def timestamp(time_ms: int) -> Timestamp:

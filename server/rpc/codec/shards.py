@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
-
 from core.types import ShardReport
+from server.rpc.codec import fields
 from standings.v1 import admin_service_pb2 as pb
 
 
@@ -16,11 +15,6 @@ def encode_shard(report: ShardReport) -> pb.Shard:
         slot=report.slot,
         entry_count=report.entry_count,
         watermark=report.watermark,
-        lag=None if report.lag_ms is None else _duration(report.lag_ms),
+        lag=None if report.lag_ms is None else fields.duration(report.lag_ms),
         state=pb.ShardState.ValueType(report.state),
     )
-
-
-def _duration(time_ms: int) -> Duration:
-    seconds, ms = divmod(time_ms, 1000)
-    return Duration(seconds=seconds, nanos=ms * 1_000_000)

@@ -36,14 +36,7 @@ def decode_submission(request: pb.SubmitScoreRequest, new_id: NewSubmissionId) -
     user_id = fields.user_id(request.user_id)
     if not request.HasField("score"):
         raise InvalidInput("score", "is required")
-    submission_id = request.submission_id
-    if submission_id:
-        # re.ASCII is not needed: IGNORECASE adds no other letter to a-f.
-        if _UUID7.fullmatch(submission_id) is None:
-            raise InvalidInput("submission_id", "must be a UUIDv7 in its text form, or empty")
-        submission_id = submission_id.lower()
-    else:
-        submission_id = new_id()
+    submission_id = decode_submission_id(request.submission_id, new_id)
     if request.operator not in _OPERATORS:
         raise InvalidInput("operator", f"{request.operator} is not a value of this enum")
     operator = _OPERATORS[request.operator]
@@ -61,6 +54,16 @@ def decode_submission(request: pb.SubmitScoreRequest, new_id: NewSubmissionId) -
         digest=_digest(board_id, user_id, request, metadata),
         return_rank=request.return_rank,
     )
+
+
+def decode_submission_id(value: str, new_id: NewSubmissionId) -> str:
+    """The caller's UUIDv7 in canonical text, or a new one where there is none."""
+    if not value:
+        return new_id()
+    # re.ASCII is not needed: IGNORECASE adds no other letter to a-f.
+    if _UUID7.fullmatch(value) is None:
+        raise InvalidInput("submission_id", "must be a UUIDv7 in its text form, or empty")
+    return value.lower()
 
 
 def decode_submissions(

@@ -169,7 +169,7 @@ async def test_a_deleted_board_leaves_nothing_in_either_store(kept: Kept) -> Non
     await PurgeBoards(kept.retention, kept.keeping)()
     await kept.apply(result)
 
-    assert await kept.execute("select from entries") == []
+    assert await kept.execute("select user_id from entries") == []
     with pytest.raises(IndexUnbuilt):
         await kept.shown(board)
     assert await kept.retention.deleted_seasons() == []

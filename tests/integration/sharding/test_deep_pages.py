@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from core.errors import IndexUnavailable
 from core.ports import Freshness, PageSlice
+from core.types import EntryState
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.reading import SeasonRead
@@ -103,29 +105,52 @@ async def test_a_deep_page_takes_few_trips(
 
 
 @pytest.mark.both_engines
+@pytest.mark.parametrize("come", [True, False])
 async def test_a_place_that_ran_away_is_looked_for_again(
-    index: RedisIndex, keeping: RedisIndexKeeping, monkeypatch: pytest.MonkeyPatch
+    index: RedisIndex, keeping: RedisIndexKeeping, monkeypatch: pytest.MonkeyPatch, *, come: bool
 ) -> None:
-    """3,000 entries that come in above between two trips push the wanted ones out of reach; the
-    page is then that of the board with them, and its count too.
+    """2,000 entries that come or go above, between two trips, push the wanted ones out of reach;
+    the page is then that of the board as it is now, and its count too.
     """
     keys = await fill(keeping, 6000, "independent")
-    late = [item_of(200_000 + n, 10, revision=n + 1) for n in range(3000)]
+    if come:
+        moved = [item_of(200_000 + n, 10, revision=n + 1) for n in range(2000)]
+        after = sorted([*keys, *(item.key for item in moved)])
+    else:
+        users = [int.from_bytes(key[24:]) for key in keys[:2000]]
+        moved = [item_of(user, revision=2**41, state=EntryState.DELETED) for user in users]
+        after = keys[2000:]
     ask = SeasonRead.ask
     asked: list[str] = []
 
     async def disturbed(self: SeasonRead, function: str, *args: object) -> object:
         if asked == ["grid"]:
-            await index.apply(200, [change_of(item) for item in late])
+            await index.apply(200, [change_of(item) for item in moved])
         asked.append(function)
         return await ask(self, function, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SeasonRead, "ask", disturbed)
 
-    page = await index.page_at(SEASON, offset=4000, limit=50, fresh=ANY)
+    page = await index.page_at(SEASON, offset=3000, limit=50, fresh=ANY)
 
-    require_page(page, sorted([*keys, *(item.key for item in late)]), 4000, 50)
+    require_page(page, after, 3000, 50)
     assert asked.count("window") > 1
+
+
+async def test_the_search_for_a_place_ends(
+    index: RedisIndex,
+    keeping: RedisIndexKeeping,
+    monkeypatch: pytest.MonkeyPatch,
+    trips: list[str],
+) -> None:
+    """Where no bracket ever gets small enough, it gives up after eight trips."""
+    await fill(keeping, 2000, "independent")
+    monkeypatch.setattr("sharding.deep_pages._EXTRA_ROWS_MAX", -1000)
+
+    with pytest.raises(IndexUnavailable):
+        await index.page_at(SEASON, offset=1500, limit=1, fresh=ANY)
+
+    assert trips == ["grid"] * 8
 
 
 @pytest.mark.both_engines

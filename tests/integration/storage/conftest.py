@@ -9,14 +9,17 @@ import pytest
 from pydantic import SecretStr
 
 from core.errors import StandingsError
-from core.ports import Flush, FlushResult, Placed
+from core.ports import EntryDeletion, Flush, FlushResult, Placed, RemovedEntry
 from core.types import Board, BoardSpec, Recorded, Submission
 from storage.boards import PostgresBoards
 from storage.history import PostgresHistory
 from storage.ledger import PostgresLedger
 from storage.pool import Pool, PoolUse, open_pool
+from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
 from storage.settings import PostgresSettings
+from storage.unfinished_removals import PostgresUnfinishedRemovals
+from tests.fakes.making import submission_id
 
 
 @dataclass
@@ -30,6 +33,8 @@ class Store:
     boards: PostgresBoards
     history: PostgresHistory
     retention: PostgresRetention
+    removal: PostgresRemoval
+    unfinished: PostgresUnfinishedRemovals
 
     async def create(self, spec: BoardSpec) -> Board:
         """A stored board."""
@@ -52,6 +57,14 @@ class Store:
         (result,) = await self.record(board, submission)
         assert isinstance(result, Recorded), result
         return result
+
+    async def delete_entry(
+        self, board: Board, user_id: int, id_: str = "", *, digest: bytes = b"delete"
+    ) -> RemovedEntry:
+        """Deletes an entry of the board's season."""
+        return await self.removal.delete_entry(
+            EntryDeletion(id_ or submission_id(), board.season, user_id, digest)
+        )
 
     async def execute(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
         """The rows of a statement of the test's own."""
@@ -90,4 +103,6 @@ async def store(database: str, postgres_settings: PostgresSettings) -> AsyncIter
             boards=PostgresBoards(settings, write=write, read=read),
             history=PostgresHistory(jobs),
             retention=PostgresRetention(settings, jobs),
+            removal=PostgresRemoval(settings, write=write),
+            unfinished=PostgresUnfinishedRemovals(settings, jobs),
         )

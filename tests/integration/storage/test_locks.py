@@ -12,17 +12,19 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from core.errors import EtagMismatch, WriteConflict
-from core.types import Operator, Recorded
+from core.errors import EntryNotFound, EtagMismatch, WriteConflict
+from core.ports import EntryDeletion
+from core.types import AuditNote, Board, Erasure, Operator, Outcome, Recorded
 from storage.ledger import PostgresLedger
 from storage.pool import PoolUse, open_pool
 from storage.settings import PostgresSettings
-from tests.fakes.making import board_spec, submission
+from tests.fakes.making import board_spec, submission, submission_id
 from tests.integration.storage.conftest import Store
 
 pytestmark = pytest.mark.both_postgres
 
 ResultT = TypeVar("ResultT")
+_NOTE = AuditNote(actor="mod", reason="", request_id="r1")
 
 
 @asynccontextmanager
@@ -161,4 +163,173 @@ async def test_a_purge_that_waited_removes_the_row_it_waited_for(store: Store) -
         await _while_blocked(store, holder, store.retention.purge(season, 5))
     await store.retention.purge(season, 5)
 
-    assert await store.execute("select from entries") == []
+    assert await store.execute("select 1 from entries") == []
+
+
+def _deletion(board: Board, id_: str = "") -> EntryDeletion:
+    return EntryDeletion(id_ or submission_id(), board.season, 21, b"digest")
+
+
+async def test_a_deletion_that_waited_deletes_the_committed_entry(store: Store) -> None:
+    """What is told and kept is the entry as somebody else has left it."""
+    board = await store.create(board_spec())
+    await store.record(board, *(submission(user, 1) for user in (5, 21, 37)))
+    other = "update entries set score = 9, revision = revision + 1 where user_id = 21"
+
+    async with _holding(store, other) as holder:
+        removed = await _while_blocked(store, holder, store.removal.delete_entry(_deletion(board)))
+
+    assert removed.deleted is not None
+    assert removed.deleted.score == 9
+    rows = await store.execute("select user_id, state, revision from entries order by 1")
+    assert rows == [(5, 0, 1), (21, 1, 3), (37, 0, 1)]
+
+
+async def test_a_deletion_that_waited_for_another_one_finds_nothing(store: Store) -> None:
+    """The entry is gone by then, and nothing is stored."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    other = "update entries set state = 1, revision = revision + 1"
+
+    async with _holding(store, other) as holder:
+        with pytest.raises(EntryNotFound):
+            await _while_blocked(store, holder, store.removal.delete_entry(_deletion(board)))
+
+    assert await store.execute("select revision from entries") == [(2,)]
+    assert await store.execute("select count(*) from score_events") == [(1,)]
+
+
+async def test_the_same_deletion_twice_at_once_is_one(store: Store) -> None:
+    """Whichever comes second is told what the first one did."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    deletion = _deletion(board, submission_id())
+
+    # Held by a third, so that both wait side by side.
+    async with _holding(store, "update entries set score = score") as holder:
+        removed = await _while_blocked(
+            store,
+            holder,
+            asyncio.gather(*(store.removal.delete_entry(deletion) for _ in range(2))),
+        )
+
+    assert sorted(item.outcome for item in removed) == [Outcome.APPLIED, Outcome.DUPLICATE]
+    assert [item.deleted.score for item in removed if item.deleted] == [1, 1]
+    assert await store.execute("select state, revision from entries") == [(1, 2)]
+
+
+async def test_a_twin_that_commits_the_deletion_first_is_found(store: Store) -> None:
+    """Its event comes in between: the transaction runs again and tells of a duplicate."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    deletion = _deletion(board, submission_id())
+    twin = (
+        "insert into score_events (id, user_id, season_no, operator, score, subscore, outcome, "
+        "prev_score, prev_subscore, prev_achieve_time, revision, digest) values "
+        f"('{deletion.submission_id}', 21, {board.season.number}, 5, 0, 0, 1, 4, 0, now(), 2, "
+        "'digest')"
+    )
+
+    async with _holding(store, twin) as holder:
+        removed = await _while_blocked(store, holder, store.removal.delete_entry(deletion))
+
+    assert removed.outcome is Outcome.DUPLICATE
+    assert removed.deleted is not None
+    assert removed.deleted.score == 4
+    assert await store.execute("select state, revision from entries") == [(0, 1)]
+
+
+async def test_a_hiding_that_waited_hides_the_committed_entry(store: Store) -> None:
+    """The awaited row is not passed over, and its neighbours are hidden as well."""
+    boards = [await store.create(board_spec(f"b{number}")) for number in range(3)]
+    for board in boards:
+        await store.record(board, submission(21, 1, board_id=board.spec.board_id))
+    middle = boards[1].season.number
+    other = f"update entries set score = 9, revision = revision + 1 where season_no = {middle}"
+
+    async with _holding(store, other) as holder:
+        hiding = await _while_blocked(store, holder, store.removal.hide(21, None, _NOTE))
+
+    assert hiding.sweep.entry_count == 3
+    rows = await store.execute("select state, score, revision from entries order by season_no")
+    assert rows == [(2, 1, 2), (2, 9, 3), (2, 1, 2)]
+
+
+async def test_a_hiding_that_waited_passes_over_what_is_deleted(store: Store) -> None:
+    """A tombstone stays one."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    other = "update entries set state = 1, revision = revision + 1"
+
+    async with _holding(store, other) as holder:
+        hiding = await _while_blocked(store, holder, store.removal.hide(21, None, _NOTE))
+
+    assert (hiding.sweep.entry_count, hiding.sweep.changes) == (0, {})
+    assert await store.execute("select state, revision from entries") == [(1, 2)]
+
+
+async def test_a_user_deletion_that_waited_takes_the_committed_entry(store: Store) -> None:
+    """Whatever the row has become, its content goes."""
+    boards = [await store.create(board_spec(f"b{number}")) for number in range(3)]
+    for board in boards:
+        await store.record(board, submission(21, 1, board_id=board.spec.board_id))
+    middle = boards[1].season.number
+    other = f"update entries set state = 2, revision = revision + 1 where season_no = {middle}"
+
+    async with _holding(store, other) as holder:
+        deletion = await _while_blocked(
+            store, holder, store.removal.delete_user(21, Erasure.ERASE, _NOTE)
+        )
+
+    assert deletion.entry_count == 3
+    rows = await store.execute("select state, score, revision from entries order by season_no")
+    assert rows == [(1, 0, 2), (1, 0, 3), (1, 0, 2)]
+
+
+async def test_decisions_about_one_user_stand_in_line(store: Store) -> None:
+    """The second one sees what the first has decided, and not what was there when it began."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    first = (
+        "select pg_advisory_xact_lock(hashtextextended('removal', 21));"
+        "insert into user_marks (user_id, board_no, mark) values (21, 0, 1);"
+        "update entries set state = 2, revision = revision + 1"
+    )
+
+    async with _holding(store, first) as holder:
+        restored = await _while_blocked(store, holder, store.removal.restore(21, None, _NOTE))
+
+    assert (restored.changed, restored.sweep.entry_count) == (True, 1)
+    assert await store.execute("select state, revision from entries") == [(0, 3)]
+
+
+async def test_a_flush_that_waited_for_a_hiding_leaves_the_entry_hidden(store: Store) -> None:
+    """Its snapshot lacks the mark, but the row under its lock is hidden and stands."""
+    board = await store.create(board_spec(operator=Operator.INCREMENT))
+    await store.record(board, submission(21, 1))
+    hiding = (
+        "insert into user_marks (user_id, board_no, mark) values (21, 0, 1);"
+        "update entries set state = 2, revision = revision + 1"
+    )
+
+    async with _holding(store, hiding) as holder:
+        (result,) = await _while_blocked(store, holder, store.record(board, submission(21, 1)))
+
+    assert isinstance(result, Recorded)
+    assert await store.execute("select state, score, revision from entries") == [(2, 2, 3)]
+
+
+async def test_an_erasure_that_waited_erases_once(store: Store) -> None:
+    """Two runners of the job at once: the second goes on behind the first."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    await store.removal.delete_user(21, Erasure.ERASE, _NOTE)
+    await store.execute("delete from user_sweeps")
+
+    async with _holding(store, "select from score_events where user_id = 21 for update") as holder:
+        both = asyncio.gather(*(store.unfinished.erase() for _ in range(2)))
+        steps = await _while_blocked(store, holder, both)
+
+    assert sorted(steps) == [False, True]
+    assert await store.execute("select event_count from user_deletions") == [(1,)]
+    assert await store.execute("select user_id from score_events") == [(0,)]

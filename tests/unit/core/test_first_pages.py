@@ -14,7 +14,6 @@ from core.list_entries import EntryPage
 from core.ordering import Ordering
 from core.own_writes import OwnWrites
 from core.types import (
-    Board,
     EntryView,
     Exactness,
     RankedEntry,
@@ -26,37 +25,12 @@ from core.types import (
     Source,
     Standing,
 )
+from tests.fakes.held import HeldClock, OneBoard
 from tests.fakes.making import board_spec
 
 ANY = ReadOptions()
 FRESHEST = ReadOptions(max_staleness_ms=0)
 PAGE = {"page_size": 2, "page_token": "", "start_rank": None, "scores": ScoreRange()}
-
-
-@dataclass
-class HeldClock:
-    """Time that passes when it is told to."""
-
-    ms: int = 1_000_000
-
-    def now_ms(self) -> int:
-        """The time."""
-        return self.ms
-
-    def monotonic_s(self) -> float:
-        """The same, in seconds."""
-        return self.ms / 1000
-
-
-@dataclass
-class OneBoard:
-    """A store of one board, in whatever season the test says."""
-
-    season: Season
-
-    async def get(self, board_id: str) -> Board:
-        """The board."""
-        return Board(1, board_spec(), self.season, 1, 0, 0)
 
 
 @dataclass

@@ -19,7 +19,6 @@ from core.hot_entries import HotEntries, HotEntryLimits
 from core.ordering import Item, Ordering, encode_item
 from core.own_writes import OwnWrites
 from core.types import (
-    Board,
     EntryState,
     EntryView,
     Exactness,
@@ -32,36 +31,11 @@ from core.types import (
     Source,
     Standing,
 )
+from tests.fakes.held import HeldClock, OneBoard
 from tests.fakes.making import board_spec
 
 ANY = ReadOptions()
 ORDER = Ordering.of(board_spec())
-
-
-@dataclass
-class HeldClock:
-    """Time that passes when it is told to."""
-
-    ms: int = 1_000_000
-
-    def now_ms(self) -> int:
-        """The time."""
-        return self.ms
-
-    def monotonic_s(self) -> float:
-        """The same, in seconds."""
-        return self.ms / 1000
-
-
-@dataclass
-class OneBoard:
-    """A store of one board, in whatever season the test says."""
-
-    season: Season
-
-    async def get(self, board_id: str) -> Board:
-        """The board."""
-        return Board(1, board_spec(), self.season, 1, 0, 0)
 
 
 @dataclass

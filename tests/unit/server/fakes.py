@@ -10,18 +10,26 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from core.batch_get_entries import EntryList
+from core.delete_entry import EntryDeleted
 from core.errors import StandingsError
+from core.estimate_rank import RankEstimate, RankTarget
+from core.get_percentile import Percentile
 from core.list_entries import EntryPage
+from core.list_entries_around import EntryWindow
+from core.moderate_users import UserDeleted, UserHidden, UserRestored
 from core.submit_scores import SubmitResults
 from core.types import (
+    AuditNote,
     Board,
     BoardSpec,
+    Erasure,
     Exactness,
     Operator,
     Outcome,
     RankedEntry,
     ReadMeta,
     Recorded,
+    ScorePoint,
     Season,
     ShardReport,
     ShardState,
@@ -31,11 +39,13 @@ from core.types import (
     Submission,
     SubmitResult,
 )
+from core.watch_entries import WatchEvent, WatchMessage
 from server.app import Server
 from server.health import Health
 from server.use_cases import UseCases
 from standings.v1 import admin_service_pb2_grpc as admin_grpc
 from standings.v1 import board_service_pb2_grpc as board_grpc
+from standings.v1 import moderation_service_pb2_grpc as moderation_grpc
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import ranking_service_pb2_grpc as ranking_grpc
 
@@ -50,7 +60,11 @@ META = ReadMeta(
     season_id="s1",
     epoch=3,
     entry_count=99,
+    staleness_ms=1_250,
     shards_missing=(4,),
+)
+TARGET = RankTarget(
+    rank=4, score=12, subscore=None, score_needed=13, score_gap=2**63 + 5, reached=False
 )
 SPEC = BoardSpec(
     board_id="arena",
@@ -109,6 +123,12 @@ class Fakes:
             get_entry=self.get_entry,
             batch_get_entries=self.batch_get_entries,
             list_entries=self.list_entries,
+            list_entries_around=self.list_entries_around,
+            estimate_rank=self.estimate_rank,
+            get_percentile=self.get_percentile,
+            watch_entries=self.watch_entries,
+            delete_entry=self.delete_entry,
+            moderate_users=FakeModeration(self),
             manage_boards=self,
             list_shards=self.list_shards,
             new_submission_id=lambda: MINTED_ID,
@@ -163,7 +183,40 @@ class Fakes:
     async def list_entries(self, board_id: str, **arguments: Any) -> EntryPage:
         """A page."""
         self.called("list_entries", board_id, arguments)
-        return EntryPage([RankedEntry(STANDING, rank=1)], "next", META)
+        return EntryPage([RankedEntry(STANDING, rank=1)], "next", "previous", META)
+
+    async def list_entries_around(self, board_id: str, center: Any, **arguments: Any) -> Any:
+        """A window; the entry in it is its viewer's own."""
+        self.called("list_entries_around", board_id, center, arguments)
+        return EntryWindow([RankedEntry(STANDING, rank=17, hidden=True)], META)
+
+    async def estimate_rank(self, board_id: str, point: Any, **arguments: Any) -> Any:
+        """An estimate."""
+        self.called("estimate_rank", board_id, point, arguments)
+        return RankEstimate(rank=5, next=TARGET, for_rank=None, for_percent=TARGET, meta=META)
+
+    async def get_percentile(self, board_id: str, point: Any, options: Any) -> Any:
+        """A percentile."""
+        self.called("get_percentile", board_id, point, options)
+        return Percentile(percent=12.5, rank=3, point=ScorePoint(7, -8), meta=META)
+
+    async def watch_entries(self, board_id: str, target: Any, **arguments: Any) -> Any:
+        """A snapshot and nothing more."""
+        self.called("watch_entries", board_id, target, arguments)
+        yield WatchMessage(
+            WatchEvent.SNAPSHOT, (RankedEntry(STANDING, rank=1),), (), META, "resume"
+        )
+
+    async def delete_entry(self, board_id: str, user_id: int, **arguments: Any) -> Any:
+        """Deletes."""
+        self.called("delete_entry", board_id, user_id, arguments)
+        return EntryDeleted(
+            outcome=Outcome.APPLIED,
+            deleted=STANDING,
+            indexed=True,
+            consistency_token="token",
+            submission_id=arguments["submission_id"],
+        )
 
     async def create(self, spec: BoardSpec) -> Board:
         """Makes."""
@@ -197,6 +250,37 @@ class Fakes:
 
 
 @dataclass
+class FakeModeration:
+    """Moderation that does nothing."""
+
+    fakes: Fakes
+
+    async def hide(self, user_id: int, board_id: str, note: AuditNote) -> UserHidden:
+        """Hides."""
+        self.fakes.called("hide", user_id, board_id, note)
+        return UserHidden(changed=True, entry_count=2, indexed=True, consistency_token="token")
+
+    async def restore(self, user_id: int, board_id: str, note: AuditNote) -> UserRestored:
+        """Restores."""
+        self.fakes.called("restore", user_id, board_id, note)
+        return UserRestored(
+            changed=True, entry_count=2, still_hidden=True, indexed=True, consistency_token="token"
+        )
+
+    async def delete(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeleted:
+        """Begins a deletion."""
+        self.fakes.called("delete_user", user_id, erasure, note)
+        return UserDeleted(
+            deleted_entry_count=3,
+            erased_submission_count=4,
+            create_time_ms=1_700_000_000_000,
+            complete_time_ms=None,
+            indexed=False,
+            consistency_token="token",
+        )
+
+
+@dataclass
 class Serving:
     """A server, its fakes, and a channel to each listener."""
 
@@ -215,6 +299,11 @@ class Serving:
     def boards(self) -> board_grpc.BoardServiceStub:
         """The public listener's BoardService."""
         return board_grpc.BoardServiceStub(self.channel)
+
+    @property
+    def moderation(self) -> moderation_grpc.ModerationServiceStub:
+        """The public listener's ModerationService."""
+        return moderation_grpc.ModerationServiceStub(self.channel)
 
     @property
     def admin(self) -> admin_grpc.AdminServiceStub:

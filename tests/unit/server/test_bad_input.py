@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from standings.v1 import board_service_pb2 as board_pb
+from standings.v1 import moderation_service_pb2 as mod_pb
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2
 from tests.unit.server.fakes import Serving, details_of, submission
@@ -18,6 +19,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 RANKING = "/standings.v1.RankingService/"
 BOARD = "/standings.v1.BoardService/"
+MODERATION = "/standings.v1.ModerationService/"
 
 
 def field(number: int, wire_type: int, payload: bytes) -> bytes:
@@ -95,9 +97,62 @@ CASES = {
         "submissions",
     ),
     "a read of no user": (of(RANKING + "GetEntry", pb.GetEntryRequest(board_id="a")), "user_id"),
-    "a list of nobody": (
-        of(RANKING + "BatchGetEntries", pb.BatchGetEntriesRequest(board_id="a")),
+    "a list of 1,001 users": (
+        of(
+            RANKING + "BatchGetEntries",
+            pb.BatchGetEntriesRequest(board_id="a", user_ids=[1] * 1001),
+        ),
         "user_ids",
+    ),
+    "a range turned around": (list_entries(min_score=2, max_score=1), "min_score"),
+    "a window around nothing": (
+        of(RANKING + "ListEntriesAround", pb.ListEntriesAroundRequest(board_id="a")),
+        "center",
+    ),
+    "a window of 101": (
+        of(
+            RANKING + "ListEntriesAround",
+            pb.ListEntriesAroundRequest(board_id="a", user_id=1, above=101),
+        ),
+        "above",
+    ),
+    "an estimate of nothing": (
+        of(RANKING + "EstimateRank", pb.EstimateRankRequest(board_id="a")),
+        "score",
+    ),
+    "a percentile of NaN": (
+        of(
+            RANKING + "GetPercentile",
+            pb.GetPercentileRequest(board_id="a", percent=float("nan")),
+        ),
+        "percent",
+    ),
+    "a deletion of no user": (
+        of(RANKING + "DeleteEntry", pb.DeleteEntryRequest(board_id="a")),
+        "user_id",
+    ),
+    "a deletion under a random id": (
+        of(
+            RANKING + "DeleteEntry",
+            pb.DeleteEntryRequest(
+                board_id="a", user_id=1, submission_id="5d9f5a5e-3c4b-4d5e-8f6a-7b8c9d0e1f2a"
+            ),
+        ),
+        "submission_id",
+    ),
+    "a viewer of -1": (get_entry(viewer_user_id=-1), "options.viewer_user_id"),
+    "nobody to hide": (of(MODERATION + "HideUser", mod_pb.HideUserRequest()), "user_id"),
+    "a reason of 513": (
+        of(MODERATION + "HideUser", mod_pb.HideUserRequest(user_id=1, reason="a" * 513)),
+        "reason",
+    ),
+    "a reason of two lines": (
+        of(MODERATION + "RestoreUser", mod_pb.RestoreUserRequest(user_id=1, reason="a\nb")),
+        "reason",
+    ),
+    "an unknown erasure": (
+        of(MODERATION + "DeleteUser", mod_pb.DeleteUserRequest(user_id=1, erasure=9)),  # type: ignore[arg-type]
+        "erasure",
     ),
     "a page of -1": (list_entries(page_size=-1), "page_size"),
     "a page of 1,001": (list_entries(page_size=1001), "page_size"),

@@ -55,6 +55,12 @@ class Ranking:
         """Not called."""
 
     batch_submit_scores = get_entry = batch_get_entries = list_entries = submit_score
+    list_entries_around = estimate_rank = get_percentile = delete_entry = submit_score
+
+    async def watch_entries(self, request: Any, call: CallContext) -> AsyncIterator[Any]:
+        """Acts once, as a watch that goes on until then."""
+        await self._act(call)
+        yield ranking_pb.WatchEntriesResponse()
 
     async def stream_submit_scores(
         self, requests: AsyncIterator[Any], call: CallContext

@@ -20,6 +20,7 @@ from server.rpc.call import CallContext
 from server.rpc.chain import Route, UnaryRoute, compose
 from server.rpc.interceptors import default_chain
 from server.rpc.methods import method_table
+from server.rpc.moderation_servicer import ModerationServicer
 from server.rpc.ranking_servicer import RankingServicer
 from server.rpc.status import RpcFailure
 from tests.unit.server.fakes import Fakes, submission
@@ -30,18 +31,12 @@ _FAKES = Fakes()
 def _routes() -> dict[str, Route]:
     health = Health(())
     health.drain()
-    ranking = RankingServicer(
-        submit_scores=_FAKES,
-        get_entry_of=_FAKES.get_entry,
-        batch_get=_FAKES.batch_get_entries,
-        list_page=_FAKES.list_entries,
-        new_submission_id=lambda: "",
-        drain=Drain(),
-    )
+    use_cases = _FAKES.use_cases()
     servicers: tuple[Any, ...] = (
-        ranking,
-        BoardsServicer(_FAKES),
-        AdminServicer(_FAKES.list_shards),
+        RankingServicer(use_cases, Drain()),
+        BoardsServicer(use_cases.manage_boards),
+        ModerationServicer(use_cases.moderate_users),
+        AdminServicer(use_cases.list_shards),
         HealthServicer(health),
         ReflectionServicer(("standings.v1.RankingService",)),
     )

@@ -33,6 +33,7 @@ async def test_each_listener_lists_its_own_services(serving: Serving) -> None:
     assert [service.name for service in public.list_services_response.service] == [
         *shared,
         "standings.v1.BoardService",
+        "standings.v1.ModerationService",
         "standings.v1.RankingService",
     ]
     assert [service.name for service in admin.list_services_response.service] == [

@@ -10,7 +10,7 @@ from typing import Final, Protocol, cast
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from standings_client.errors import ErrorDetails, FieldViolation, StandingsError, error_of
 

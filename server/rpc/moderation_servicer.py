@@ -1,0 +1,47 @@
+"""Users off the boards: decode, call the use case, encode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from core.moderate_users import ModerateUsers
+from server.rpc.call import CallContext
+from server.rpc.codec import fields, moderation
+from standings.v1 import moderation_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationServicer:
+    """Answers standings.v1.ModerationService."""
+
+    service: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["ModerationService"]
+
+    users: ModerateUsers
+
+    async def hide_user(
+        self, request: pb.HideUserRequest, call: CallContext
+    ) -> pb.HideUserResponse:
+        """Hides a user's entries from everybody else."""
+        user_id, board_id = moderation.decode_scope(request)
+        note = moderation.decode_note(request.reason, call)
+        return moderation.encode_hidden(await self.users.hide(user_id, board_id, note))
+
+    async def restore_user(
+        self, request: pb.RestoreUserRequest, call: CallContext
+    ) -> pb.RestoreUserResponse:
+        """Takes back one hiding."""
+        user_id, board_id = moderation.decode_scope(request)
+        note = moderation.decode_note(request.reason, call)
+        return moderation.encode_restored(await self.users.restore(user_id, board_id, note))
+
+    async def delete_user(
+        self, request: pb.DeleteUserRequest, call: CallContext
+    ) -> pb.DeleteUserResponse:
+        """Erases a user, or tells how far that is."""
+        user_id = fields.user_id(request.user_id)
+        erasure = moderation.decode_erasure(request)
+        note = moderation.decode_note(request.reason, call)
+        return moderation.encode_deleted(await self.users.delete(user_id, erasure, note))
