@@ -73,8 +73,11 @@ class ModerationServiceServicer(object):
 
     def DeleteUser(self, request, context):
         """Erases a user from every board and season. Entries are gone when it answers; the stored
+        Erases a user from every board and season. Entries are gone when it answers; the stored
         submissions follow within minutes, and until then no submission of the user is taken. Calling
-        again tells how far it is and, where nothing was submitted since, does nothing.
+        again tells how far it is and, where nothing was submitted since, does nothing. What stays of
+        the user is the number alone: in the audit, and in markers without content that keep late
+        copies of old changes from bringing an entry back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,8 +35,11 @@ class ModerationServiceStub:
     """Takes back one HideUser. Nothing that was submitted in between is lost."""
     DeleteUser: grpc.UnaryUnaryMultiCallable[standings.v1.moderation_service_pb2.DeleteUserRequest, standings.v1.moderation_service_pb2.DeleteUserResponse]
     """Erases a user from every board and season. Entries are gone when it answers; the stored
+    Erases a user from every board and season. Entries are gone when it answers; the stored
     submissions follow within minutes, and until then no submission of the user is taken. Calling
-    again tells how far it is and, where nothing was submitted since, does nothing.
+    again tells how far it is and, where nothing was submitted since, does nothing. What stays of
+    the user is the number alone: in the audit, and in markers without content that keep late
+    copies of old changes from bringing an entry back.
     """
 
 @typing.type_check_only
@@ -52,8 +55,11 @@ class ModerationServiceAsyncStub(ModerationServiceStub):
     """Takes back one HideUser. Nothing that was submitted in between is lost."""
     DeleteUser: grpc.aio.UnaryUnaryMultiCallable[standings.v1.moderation_service_pb2.DeleteUserRequest, standings.v1.moderation_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """Erases a user from every board and season. Entries are gone when it answers; the stored
+    Erases a user from every board and season. Entries are gone when it answers; the stored
     submissions follow within minutes, and until then no submission of the user is taken. Calling
-    again tells how far it is and, where nothing was submitted since, does nothing.
+    again tells how far it is and, where nothing was submitted since, does nothing. What stays of
+    the user is the number alone: in the audit, and in markers without content that keep late
+    copies of old changes from bringing an entry back.
     """
 
 class ModerationServiceServicer(metaclass=abc.ABCMeta):
@@ -84,8 +90,11 @@ class ModerationServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[standings.v1.moderation_service_pb2.DeleteUserResponse, collections.abc.Awaitable[standings.v1.moderation_service_pb2.DeleteUserResponse]]:
         """Erases a user from every board and season. Entries are gone when it answers; the stored
+        Erases a user from every board and season. Entries are gone when it answers; the stored
         submissions follow within minutes, and until then no submission of the user is taken. Calling
-        again tells how far it is and, where nothing was submitted since, does nothing.
+        again tells how far it is and, where nothing was submitted since, does nothing. What stays of
+        the user is the number alone: in the audit, and in markers without content that keep late
+        copies of old changes from bringing an entry back.
         """
 
 def add_ModerationServiceServicer_to_server(servicer: ModerationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
