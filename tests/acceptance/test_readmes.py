@@ -29,13 +29,14 @@ async def _run(code: str, address: str) -> str:
     return out.decode()
 
 
-async def test_the_front_pages_example_prints_what_it_says(standings: RunningServer) -> None:
-    """README.md: the block of Python, and the output below it."""
+async def test_the_front_pages_examples_print_what_they_say(standings: RunningServer) -> None:
+    """README.md: the blocks of Python, and the output below each."""
     page = (_ROOT / "README.md").read_text()
-    (code,) = _BLOCK.findall(page)
-    promised = page.split("It prints\n\n```\n")[1].split("```")[0]
+    promised = [part.split("```")[0] for part in page.split("It prints\n\n```\n")[1:]]
 
-    assert await _run(code, standings.address) == promised
+    printed = [await _run(code, standings.address) for code in _BLOCK.findall(page)]
+
+    assert printed == promised
 
 
 async def test_every_example_of_the_client_runs(standings: RunningServer) -> None:
@@ -44,4 +45,4 @@ async def test_every_example_of_the_client_runs(standings: RunningServer) -> Non
     printed = [await _run(code, standings.address) for code in blocks]
 
     assert printed[0].splitlines() == ["APPLIED 4200", "1 of 1", "1 7 4200"]
-    assert len(printed) == 5
+    assert len(printed) == 8

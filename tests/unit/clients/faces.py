@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any
+from typing import Any, Self
 
 from standings_client import AsyncClient, Client, Environment
 
@@ -55,3 +55,29 @@ class Either:
         if inspect.isasyncgen(result):
             return [item async for item in result]
         return await result
+
+
+class Watching:
+    """One face of both clients' watches; leaving the context closes the iterator."""
+
+    def __init__(self, client: Either, board_id: str, **question: Any) -> None:
+        self.iterator = client.client.watch_entries(board_id, **question)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def next(self) -> Any:
+        """The next update; None at the end."""
+        if inspect.isgenerator(self.iterator):
+            return await asyncio.to_thread(next, self.iterator, None)
+        return await anext(self.iterator, None)
+
+    async def close(self) -> None:
+        """Closes the iterator."""
+        if inspect.isgenerator(self.iterator):
+            await asyncio.to_thread(self.iterator.close)
+        else:
+            await self.iterator.aclose()

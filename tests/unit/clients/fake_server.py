@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from standings.v1 import board_service_pb2 as boards_pb
-from standings.v1 import board_service_pb2_grpc, ranking_service_pb2_grpc, types_pb2
+from standings.v1 import (
+    board_service_pb2_grpc,
+    moderation_service_pb2_grpc,
+    ranking_service_pb2_grpc,
+    types_pb2,
+)
+from standings.v1 import moderation_service_pb2 as moderation_pb
 from standings.v1 import ranking_service_pb2 as pb
 
 
@@ -89,8 +96,43 @@ def _answer_all(messages: Any, context: Any) -> Any:
         yield acknowledged(message)
 
 
+class Tap:
+    """A stream of a watch that says what a test tells it to.
+
+    `opened`: a client came. `ended`: the stream is over.
+    """
+
+    def __init__(self, *messages: Any) -> None:
+        self.opened = threading.Event()
+        self.ended = threading.Event()
+        self._script = queue.SimpleQueue()
+        self.say(*messages)
+
+    def say(self, *messages: Any) -> None:
+        """Sends messages; a handler is called for one, or ends the stream as `refuse` does."""
+        for message in messages:
+            self._script.put(message)
+
+    def end(self) -> None:
+        """Ends the stream without an error."""
+        self._script.put(None)
+
+    def __call__(self, request: Any, context: Any) -> Any:
+        """The handler of the stream."""
+        if not context.add_callback(self.end):
+            return
+        self.opened.set()
+        try:
+            while (message := self._script.get()) is not None:
+                yield message(request, context) if callable(message) else message
+        finally:
+            self.ended.set()
+
+
 class Fake(
-    ranking_service_pb2_grpc.RankingServiceServicer, board_service_pb2_grpc.BoardServiceServicer
+    ranking_service_pb2_grpc.RankingServiceServicer,
+    board_service_pb2_grpc.BoardServiceServicer,
+    moderation_service_pb2_grpc.ModerationServiceServicer,
 ):
     """Answers each method by its next handler, then by `plain`; `asked` holds the requests."""
 
@@ -99,6 +141,7 @@ class Fake(
         self.remaining_s = defaultdict(list)
         self.handlers = defaultdict(deque)
         self.streams = deque()
+        self.watches = deque()
         self.received = []
         self.released = threading.Event()
 
@@ -109,6 +152,10 @@ class Fake(
     def tell_stream(self, *handlers: Any) -> None:
         """Answers the next streams by these generator functions of (messages, context)."""
         self.streams.extend(handlers)
+
+    def tell_watch(self, *handlers: Any) -> None:
+        """Answers the next watches by these: a Tap, or a handler that refuses."""
+        self.watches.extend(handlers)
 
     def answer(self, method: str, request: Any, context: Any, plain: Any) -> Any:
         """Records a request and answers it."""
@@ -170,6 +217,60 @@ class Fake(
         )
         return self.answer("ListEntries", request, context, plain)
 
+    def ListEntriesAround(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The plain answer: the user with a neighbour on each side."""
+        entries = [types_pb2.Entry(user_id=request.user_id + side) for side in (-1, 0, 1)]
+        plain = pb.ListEntriesAroundResponse(entries=entries, meta=types_pb2.ReadMeta())
+        return self.answer("ListEntriesAround", request, context, plain)
+
+    def EstimateRank(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The plain answer: the second rank, and what the first takes."""
+        target = pb.RankTarget(rank=1, score=9, subscore=0, score_needed=10, score_gap=3)
+        plain = pb.EstimateRankResponse(rank=2, rank_low=2, rank_high=2, next=target)
+        return self.answer("EstimateRank", request, context, plain)
+
+    def GetPercentile(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The plain answer: the percent and the result as asked."""
+        plain = pb.GetPercentileResponse(
+            percent=request.percent, rank=3, score_point=request.score_point
+        )
+        return self.answer("GetPercentile", request, context, plain)
+
+    def DeleteEntry(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The plain answer: deleted."""
+        plain = pb.DeleteEntryResponse(
+            outcome=types_pb2.OUTCOME_APPLIED,
+            deleted_entry=types_pb2.Entry(user_id=request.user_id, score=7),
+            indexed=True,
+            consistency_token="token",
+            submission_id=request.submission_id,
+        )
+        return self.answer("DeleteEntry", request, context, plain)
+
+    def WatchEntries(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The plain answer: one entry, and nothing more."""
+        self.asked["WatchEntries"].append(request)
+        entry = types_pb2.Entry(user_id=7, rank=1, score=7)
+        plain = pb.WatchEntriesResponse(event=pb.WATCH_EVENT_SNAPSHOT, entries=[entry])
+        handler = self.watches.popleft() if self.watches else Tap(plain)
+        yield from handler(request, context)
+
+    def HideUser(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The plain answer: two entries hidden."""
+        plain = moderation_pb.HideUserResponse(changed=True, entry_count=2, indexed=True)
+        return self.answer("HideUser", request, context, plain)
+
+    def RestoreUser(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The plain answer: two entries shown again, and still hidden elsewhere."""
+        plain = moderation_pb.RestoreUserResponse(changed=True, entry_count=2, still_hidden=True)
+        return self.answer("RestoreUser", request, context, plain)
+
+    def DeleteUser(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The plain answer: entries gone, submissions to follow."""
+        plain = moderation_pb.DeleteUserResponse(deleted_entry_count=2, erased_submission_count=5)
+        plain.create_time.FromMilliseconds(1_700_000_000_000)
+        return self.answer("DeleteUser", request, context, plain)
+
     def CreateBoard(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The plain answer: the board as sent."""
         plain = boards_pb.CreateBoardResponse(board=request.board)
@@ -207,6 +308,7 @@ def start(fake: Fake) -> Any:
     server = grpc.server(ThreadPoolExecutor(max_workers=8), options=(("grpc.so_reuseport", 0),))
     ranking_service_pb2_grpc.add_RankingServiceServicer_to_server(fake, server)
     board_service_pb2_grpc.add_BoardServiceServicer_to_server(fake, server)
+    moderation_service_pb2_grpc.add_ModerationServiceServicer_to_server(fake, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     return server, f"127.0.0.1:{port}"

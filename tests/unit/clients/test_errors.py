@@ -1,5 +1,6 @@
 """A status becomes the exception of its reason, with all that the server said."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ REASONS = [
     (StatusCode.ALREADY_EXISTS, "BOARD_EXISTS", errors.BoardExists),
     (StatusCode.ALREADY_EXISTS, "SUBMISSION_ID_REUSED", errors.SubmissionIdReused),
     (StatusCode.FAILED_PRECONDITION, "SEASON_NOT_OPEN", errors.SeasonNotOpen),
+    (StatusCode.FAILED_PRECONDITION, "USER_BEING_DELETED", errors.UserBeingDeleted),
+    (StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES", errors.TooManyWatches),
     (StatusCode.ABORTED, "ETAG_MISMATCH", errors.EtagMismatch),
     (StatusCode.ABORTED, "WRITE_CONFLICT", errors.WriteConflict),
     (StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", errors.ResourceExhausted),
@@ -100,6 +103,17 @@ async def test_spoilt_details_leave_code_and_message(client: Either, fake: Fake)
 
     with pytest.raises(errors.NotFound, match="still told"):
         await client.call("get_entry", "board", 7)
+
+
+async def test_staleness_is_a_kind_of_unavailable(client: Either, fake: Fake) -> None:
+    """It is tried again like its parent, and told by its own name in the end."""
+    fake.tell("GetEntry", *[refuse(StatusCode.UNAVAILABLE, "STALENESS", pushback="10")] * 4)
+
+    with pytest.raises(errors.Staleness) as caught:
+        await client.call("get_entry", "board", 7, max_staleness=timedelta(seconds=1))
+
+    assert isinstance(caught.value, errors.Unavailable)
+    assert len(fake.asked["GetEntry"]) == 4
 
 
 def test_every_error_is_public() -> None:

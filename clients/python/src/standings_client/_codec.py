@@ -22,12 +22,14 @@ from standings_client.types import (
     EntriesAnswer,
     Entry,
     EntryAnswer,
+    EntryDeleted,
     EntryPage,
     EntryView,
     Exactness,
     Metadata,
     Operator,
     Outcome,
+    RangeOptions,
     RankMode,
     ReadMeta,
     ReadOptions,
@@ -58,8 +60,8 @@ def submit_result(response: pb.SubmitScoreResponse) -> SubmitResult:
     return SubmitResult(
         outcome=Outcome(response.outcome),
         first_outcome=Outcome(response.first_outcome),
-        entry=_entry(response.entry) if response.HasField("entry") else None,
-        previous_entry=_entry(response.previous_entry) if has_previous else None,
+        entry=entry_value(response.entry) if response.HasField("entry") else None,
+        previous_entry=entry_value(response.previous_entry) if has_previous else None,
         indexed=response.indexed,
         consistency_token=response.consistency_token,
         submission_id=response.submission_id,
@@ -81,7 +83,7 @@ def get_entry_request(
     board_id: str, user_id: int, **options: Unpack[ReadOptions]
 ) -> pb.GetEntryRequest:
     """Asks for one user's entry."""
-    return pb.GetEntryRequest(board_id=board_id, user_id=user_id, options=_options(options))
+    return pb.GetEntryRequest(board_id=board_id, user_id=user_id, options=read_options(options))
 
 
 def batch_get_entries_request(
@@ -89,47 +91,66 @@ def batch_get_entries_request(
 ) -> pb.BatchGetEntriesRequest:
     """Asks for the entries of some users."""
     return pb.BatchGetEntriesRequest(
-        board_id=board_id, user_ids=user_ids, options=_options(options)
+        board_id=board_id, user_ids=user_ids, options=read_options(options)
     )
 
 
 def list_entries_request(
-    board_id: str,
-    page_size: int,
-    page_token: str,
-    start_rank: int | None,
-    **options: Unpack[ReadOptions],
+    board_id: str, page_size: int, page_token: str, **options: Unpack[RangeOptions]
 ) -> pb.ListEntriesRequest:
     """Asks for a page of a board."""
     return pb.ListEntriesRequest(
         board_id=board_id,
         page_size=page_size,
         page_token=page_token,
-        start_rank=start_rank,
-        options=_options(options),
+        start_rank=options.get("start_rank"),
+        min_score=options.get("min_score"),
+        max_score=options.get("max_score"),
+        options=read_options(options),
+    )
+
+
+def delete_entry_request(
+    board_id: str, user_id: int, season_id: str, submission_id: str
+) -> pb.DeleteEntryRequest:
+    """Asks to take one entry off a board, under an id."""
+    return pb.DeleteEntryRequest(
+        board_id=board_id, user_id=user_id, season_id=season_id, submission_id=submission_id
+    )
+
+
+def entry_deleted(response: pb.DeleteEntryResponse) -> EntryDeleted:
+    """What became of a deletion."""
+    return EntryDeleted(
+        outcome=Outcome(response.outcome),
+        entry=entry_value(response.deleted_entry) if response.HasField("deleted_entry") else None,
+        indexed=response.indexed,
+        consistency_token=response.consistency_token,
+        submission_id=response.submission_id,
     )
 
 
 def entry_answer(response: pb.GetEntryResponse) -> EntryAnswer:
     """One user's entry."""
-    return EntryAnswer(entry=_entry(response.entry), meta=_meta(response.meta))
+    return EntryAnswer(entry=entry_value(response.entry), meta=meta_value(response.meta))
 
 
 def entries_answer(response: pb.BatchGetEntriesResponse) -> EntriesAnswer:
     """The entries of some users."""
     return EntriesAnswer(
-        entries=tuple(_entry(entry) for entry in response.entries),
+        entries=entry_values(response.entries),
         missing_user_ids=tuple(response.missing_user_ids),
-        meta=_meta(response.meta),
+        meta=meta_value(response.meta),
     )
 
 
 def entry_page(response: pb.ListEntriesResponse) -> EntryPage:
     """A page of a board."""
     return EntryPage(
-        entries=tuple(_entry(entry) for entry in response.entries),
+        entries=entry_values(response.entries),
         next_page_token=response.next_page_token,
-        meta=_meta(response.meta),
+        previous_page_token=response.previous_page_token,
+        meta=meta_value(response.meta),
     )
 
 
@@ -166,10 +187,72 @@ def board_value(board: types_pb2.Board) -> Board:
         client_writes=board.client_writes,
         metadata=_dict(board.metadata) if board.HasField("metadata") else None,
         current_season_id=board.current_season_id,
-        create_time=_time(board.create_time) if board.HasField("create_time") else None,
-        update_time=_time(board.update_time) if board.HasField("update_time") else None,
+        create_time=time_value(board.create_time) if board.HasField("create_time") else None,
+        update_time=time_value(board.update_time) if board.HasField("update_time") else None,
         etag=board.etag,
     )
+
+
+def read_options(options: ReadOptions) -> types_pb2.ReadOptions:
+    """How a read is to be answered."""
+    staleness = options.get("max_staleness")
+    max_staleness = None
+    if staleness is not None:
+        max_staleness = Duration()
+        max_staleness.FromTimedelta(staleness)
+    return types_pb2.ReadOptions(
+        max_staleness=max_staleness,
+        consistency_token=options.get("consistency_token", ""),
+        allow_partial=options.get("allow_partial", False),
+        rank_mode=types_pb2.RankMode.ValueType(options.get("rank_mode", RankMode.UNSPECIFIED)),
+        view=types_pb2.EntryView.ValueType(options.get("view", EntryView.UNSPECIFIED)),
+        season_id=options.get("season_id", ""),
+        viewer_user_id=options.get("viewer_user_id", 0),
+    )
+
+
+def entry_values(entries: Iterable[types_pb2.Entry]) -> tuple[Entry, ...]:
+    """Entries, in the order sent."""
+    return tuple(entry_value(entry) for entry in entries)
+
+
+def entry_value(entry: types_pb2.Entry) -> Entry:
+    """One user's standing."""
+    return Entry(
+        user_id=entry.user_id,
+        rank=entry.rank,
+        rank_low=entry.rank_low,
+        rank_high=entry.rank_high,
+        score=entry.score,
+        subscore=entry.subscore,
+        achieve_time=time_value(entry.achieve_time) if entry.HasField("achieve_time") else None,
+        submission_count=entry.submission_count,
+        metadata=_dict(entry.metadata) if entry.HasField("metadata") else None,
+        update_time=time_value(entry.update_time) if entry.HasField("update_time") else None,
+        list_rank=entry.list_rank,
+        hidden=entry.hidden,
+    )
+
+
+def meta_value(meta: types_pb2.ReadMeta) -> ReadMeta:
+    """What an answer says about itself."""
+    return ReadMeta(
+        as_of=time_value(meta.as_of) if meta.HasField("as_of") else None,
+        source=Source(meta.source),
+        exactness=Exactness(meta.exactness),
+        stale=meta.stale,
+        staleness=meta.staleness.ToTimedelta(),
+        epoch=meta.epoch,
+        shards_answered=meta.shards_answered,
+        shards_missing=tuple(meta.shards_missing),
+        season_id=meta.season_id,
+        entry_count=meta.entry_count,
+    )
+
+
+def time_value(stamp: Timestamp) -> datetime:
+    """A moment, in UTC."""
+    return stamp.ToDatetime(tzinfo=UTC)
 
 
 def _board_message(board: Board) -> types_pb2.Board:
@@ -186,57 +269,6 @@ def _board_message(board: Board) -> types_pb2.Board:
         metadata=_struct(board.metadata),
         etag=board.etag,
     )
-
-
-def _options(options: ReadOptions) -> types_pb2.ReadOptions:
-    staleness = options.get("max_staleness")
-    max_staleness = None
-    if staleness is not None:
-        max_staleness = Duration()
-        max_staleness.FromTimedelta(staleness)
-    return types_pb2.ReadOptions(
-        max_staleness=max_staleness,
-        consistency_token=options.get("consistency_token", ""),
-        allow_partial=options.get("allow_partial", False),
-        rank_mode=types_pb2.RankMode.ValueType(options.get("rank_mode", RankMode.UNSPECIFIED)),
-        view=types_pb2.EntryView.ValueType(options.get("view", EntryView.UNSPECIFIED)),
-        season_id=options.get("season_id", ""),
-    )
-
-
-def _entry(entry: types_pb2.Entry) -> Entry:
-    return Entry(
-        user_id=entry.user_id,
-        rank=entry.rank,
-        rank_low=entry.rank_low,
-        rank_high=entry.rank_high,
-        score=entry.score,
-        subscore=entry.subscore,
-        achieve_time=_time(entry.achieve_time) if entry.HasField("achieve_time") else None,
-        submission_count=entry.submission_count,
-        metadata=_dict(entry.metadata) if entry.HasField("metadata") else None,
-        update_time=_time(entry.update_time) if entry.HasField("update_time") else None,
-        list_rank=entry.list_rank,
-    )
-
-
-def _meta(meta: types_pb2.ReadMeta) -> ReadMeta:
-    return ReadMeta(
-        as_of=_time(meta.as_of) if meta.HasField("as_of") else None,
-        source=Source(meta.source),
-        exactness=Exactness(meta.exactness),
-        stale=meta.stale,
-        staleness=meta.staleness.ToTimedelta(),
-        epoch=meta.epoch,
-        shards_answered=meta.shards_answered,
-        shards_missing=tuple(meta.shards_missing),
-        season_id=meta.season_id,
-        entry_count=meta.entry_count,
-    )
-
-
-def _time(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(tzinfo=UTC)
 
 
 def _struct(metadata: Metadata | None) -> Struct | None:

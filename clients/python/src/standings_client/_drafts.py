@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from standings.v1 import ranking_service_pb2 as pb
 from standings_client import _codec
@@ -11,16 +12,18 @@ from standings_client._ids import SubmissionIds
 from standings_client.errors import Internal, StandingsError, SubmissionIdInFuture
 from standings_client.types import BatchSubmitResult, Submission, SubmitResult
 
+Sent = TypeVar("Sent", pb.SubmitScoreRequest, pb.DeleteEntryRequest)
+
 
 @dataclass(slots=True)
-class Draft:
-    """A submission as it is sent.
+class Draft(Generic[Sent]):
+    """A submission, or a deletion, as it is sent.
 
     `minted`: this client made its id. Only then, and only while it was sent once, is it certain
     that nobody recorded it under this id.
     """
 
-    request: pb.SubmitScoreRequest
+    request: Sent
     minted: bool
 
     def remint(self, error: object, sent_count: int, ids: SubmissionIds) -> bool:
@@ -38,11 +41,25 @@ class Draft:
         return True
 
 
-def draft_of(submission: Submission, ids: SubmissionIds) -> Draft:
+def draft_of(submission: Submission, ids: SubmissionIds) -> Draft[pb.SubmitScoreRequest]:
     """The submission under its own id, or under a new one where it has none."""
     minted = submission.submission_id is None
     submission_id = submission.submission_id or ids.mint()
     return Draft(_codec.submit_request(submission, submission_id), minted)
+
+
+def draft_of_deletion(
+    board_id: str,
+    user_id: int,
+    *,
+    season_id: str,
+    submission_id: str | None,
+    ids: SubmissionIds,
+) -> Draft[pb.DeleteEntryRequest]:
+    """The deletion under its own id, or under a new one where it has none."""
+    minted = submission_id is None
+    request = _codec.delete_entry_request(board_id, user_id, season_id, submission_id or ids.mint())
+    return Draft(request, minted)
 
 
 class Batch:

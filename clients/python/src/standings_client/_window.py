@@ -52,7 +52,7 @@ class StreamOptions:
 @dataclass(slots=True)
 class _Pending(Generic[Promise]):
     number: int
-    draft: Draft
+    draft: Draft[pb.SubmitScoreRequest]
     promise: Promise
     sent_count: int = 0
 
@@ -80,7 +80,7 @@ class Window(Generic[Promise]):
     def __len__(self) -> int:
         return self._count
 
-    def add(self, draft: Draft, promise: Promise) -> None:
+    def add(self, draft: Draft[pb.SubmitScoreRequest], promise: Promise) -> None:
         """Puts a submission behind the others."""
         self._number += 1
         self._count += 1

@@ -14,12 +14,15 @@ StandingsError
 |  |- BoardExists
 |  `- SubmissionIdReused
 |- FailedPrecondition
-|  `- SeasonNotOpen
+|  |- SeasonNotOpen
+|  `- UserBeingDeleted
 |- Aborted
 |  |- EtagMismatch
 |  `- WriteConflict
 |- ResourceExhausted
+|  `- TooManyWatches
 |- Unavailable
+|  `- Staleness
 |- Cancelled
 |- DeadlineExceeded
 |- PermissionDenied
@@ -182,6 +185,12 @@ class SeasonNotOpen(FailedPrecondition):
     REASON = "SEASON_NOT_OPEN"
 
 
+class UserBeingDeleted(FailedPrecondition):
+    """The user's deletion is under way; submissions are taken again when it is done."""
+
+    REASON = "USER_BEING_DELETED"
+
+
 class Aborted(StandingsError):
     """Somebody else's change came in between."""
 
@@ -206,10 +215,25 @@ class ResourceExhausted(StandingsError):
     CODE = StatusCode.RESOURCE_EXHAUSTED
 
 
+class TooManyWatches(ResourceExhausted):
+    """The server follows as many boards as it will; watch_entries polls meanwhile."""
+
+    REASON = "TOO_MANY_WATCHES"
+
+
 class Unavailable(StandingsError):
     """The service cannot answer now; for a write, whether it counted is told by a retry."""
 
     CODE = StatusCode.UNAVAILABLE
+
+
+class Staleness(Unavailable):
+    """No answer within the read's `max_staleness` can be given now.
+
+    Tried again like its parent: the board may have caught up by then, or another server have.
+    """
+
+    REASON = "STALENESS"
 
 
 class Cancelled(StandingsError):

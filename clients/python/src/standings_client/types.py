@@ -6,7 +6,7 @@ a plain dict whose numbers come back as floats, because the service keeps them a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -81,6 +81,28 @@ class Exactness(_WireEnum):
     INTERVAL = 2
 
 
+class WatchEvent(_WireEnum):
+    """What a message of a watch tells; see WatchUpdate."""
+
+    UNSPECIFIED = 0
+    SNAPSHOT = 1
+    CHANGES = 2
+    HEARTBEAT = 3
+    GAP = 4
+    SEASON_CHANGE = 5
+
+
+class Erasure(_WireEnum):
+    """What is done with a deleted user's submissions; UNSPECIFIED is the same as ERASE.
+
+    ANONYMIZE keeps the scores, for statistics, under no user.
+    """
+
+    UNSPECIFIED = 0
+    ERASE = 1
+    ANONYMIZE = 2
+
+
 class EntryView(_WireEnum):
     """How much of each entry an answer carries; FULL adds what only the database knows."""
 
@@ -118,7 +140,8 @@ class Entry:
 
     Ranks are 1-based and 0 where the answer carries none; the true rank lies in `rank_low` to
     `rank_high`. `submission_count`, `metadata` and `update_time` come with EntryView.FULL only,
-    `list_rank` with batch_get_entries only.
+    `list_rank` with batch_get_entries only. `hidden`: shown only because its owner asked, with the
+    rank it would have; the ranks of all others pass it over.
     """
 
     user_id: int
@@ -132,6 +155,7 @@ class Entry:
     metadata: Metadata | None
     update_time: datetime | None
     list_rank: int
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +180,8 @@ class ReadOptions(TypedDict, total=False):
     `max_staleness`: refuse (Unavailable, reason STALENESS) rather than answer with something
     older. `consistency_token`: from one's own submission; the answer shows it or is refused.
     `allow_partial`: leave out shards that do not answer. `season_id`: empty means the current one.
+    `viewer_user_id`: on whose behalf the read is made; a hidden entry of this user is shown where
+    get_entry, batch_get_entries or list_entries_around asks for the user.
     """
 
     rank_mode: RankMode
@@ -163,6 +189,56 @@ class ReadOptions(TypedDict, total=False):
     consistency_token: str
     max_staleness: timedelta
     allow_partial: bool
+    season_id: str
+    viewer_user_id: int
+
+
+class RangeOptions(ReadOptions, total=False):
+    """Which part of a board to list, and how to read it.
+
+    `start_rank`: the 1-based ordinal rank to begin at. `min_score` and `max_score`, inclusive,
+    leave out entries beyond them; ranks stay those of the whole board.
+    """
+
+    start_rank: int | None
+    min_score: int | None
+    max_score: int | None
+
+
+class AroundOptions(ReadOptions, total=False):
+    """How many entries to list around a place, and how to read them.
+
+    `above` and `below`: entries before and after it, 0 to 100; left out or None means 5. What is
+    missing at one end of the board comes from the other side.
+    """
+
+    above: int | None
+    below: int | None
+
+
+class EstimateOptions(ReadOptions, total=False):
+    """What else to tell of a result, and how to read it.
+
+    `target_rank`: what it takes to reach this rank. `target_percent`: what it takes to be among
+    the best so many percent, above 0 and at most 100.
+    """
+
+    target_rank: int | None
+    target_percent: float | None
+
+
+class WatchQuestion(TypedDict, total=False):
+    """What watch_entries follows: exactly one of `top_count` and `user_ids`, and how.
+
+    `top_count`: so many from the top, 1 to 1,000. `user_ids`: these users, at most 100.
+    `min_interval`: the least time between two updates, 100 ms to 60 s; left out means 1 s.
+    `season_id` empty: the current season, and the next one when it comes.
+    """
+
+    top_count: int | None
+    user_ids: Iterable[int] | None
+    min_interval: timedelta | None
+    rank_mode: RankMode
     season_id: str
 
 
@@ -243,11 +319,141 @@ class EntriesAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryPage:
-    """A page of a board, best first. `next_page_token` is empty at the end of the board."""
+    """A page of a board, best first.
+
+    `next_page_token` is empty at the end of the board, `previous_page_token` at its top.
+    """
 
     entries: tuple[Entry, ...]
     next_page_token: str
+    previous_page_token: str
     meta: ReadMeta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesAroundAnswer:
+    """The entries around a place, best first."""
+
+    entries: tuple[Entry, ...]
+    meta: ReadMeta
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePoint:
+    """A result, whether or not anybody has it; `subscore` decides between equal scores."""
+
+    score: int
+    subscore: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankTarget:
+    """What it takes to reach a rank.
+
+    `score` and `subscore` stand there now; None where nobody does. `score_needed` is the least
+    improvement of the asked score that reaches the rank, None where no score within the board's
+    bounds does, and `score_gap` how far off it is. `reached`: the asked result is enough as it is.
+    """
+
+    rank: int
+    score: int | None
+    subscore: int | None
+    score_needed: int | None
+    score_gap: int
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankEstimate:
+    """What a result would be worth if it arrived now, after all entries with the same result.
+
+    `rank_low` and `rank_high` enclose the rank. `next` is the next better place, None where there
+    is none; `for_rank` and `for_percent` answer the targets, None where none was asked, and
+    `for_percent` also on an empty board.
+    """
+
+    rank: int
+    rank_low: int
+    rank_high: int
+    next: RankTarget | None
+    for_rank: RankTarget | None
+    for_percent: RankTarget | None
+    meta: ReadMeta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentile:
+    """Where a result stands among all: `rank` entries, `percent` of all, are as good or better.
+
+    For a percent, `point` is the result of the last of them, None on an empty board; for a result,
+    the result itself.
+    """
+
+    percent: float
+    rank: int
+    point: ScorePoint | None
+    meta: ReadMeta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryDeleted:
+    """What became of a deletion: `outcome` is APPLIED, or DUPLICATE where it was done before.
+
+    `entry` is what was deleted; of a duplicate its score, subscore and achieve_time. `indexed`
+    and `consistency_token` are as in SubmitResult.
+    """
+
+    outcome: Outcome
+    entry: Entry | None
+    indexed: bool
+    consistency_token: str
+    submission_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserHidden:
+    """What became of a hiding.
+
+    `changed` False: the user was hidden there already. `entry_count`: entries hidden by this call.
+    """
+
+    changed: bool
+    entry_count: int
+    indexed: bool
+    consistency_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRestored:
+    """What became of a restoration.
+
+    `changed` False: the user was not hidden there. `entry_count`: entries shown again by this
+    call. `still_hidden`: another hiding of the user remains that covers the board or, with no
+    board asked, any.
+    """
+
+    changed: bool
+    entry_count: int
+    still_hidden: bool
+    indexed: bool
+    consistency_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserDeleted:
+    """How far a deletion is.
+
+    The entries are gone; `erased_submission_count` submissions are erased or anonymized so far,
+    and `done` says whether all are. `complete_time` is None until then.
+    """
+
+    deleted_entry_count: int
+    erased_submission_count: int
+    done: bool
+    create_time: datetime | None
+    complete_time: datetime | None
+    indexed: bool
+    consistency_token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,3 +462,24 @@ class BoardPage:
 
     boards: tuple[Board, ...]
     next_page_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchUpdate:
+    """What a watch knows now, and what is different from the update before.
+
+    `entries` are all that are followed, in rank order. With `changed`, which are new or different,
+    and without `removed_user_ids`, the entries of the update before become these.
+
+    `event` is the weightiest since then: SEASON_CHANGE, SNAPSHOT, CHANGES or, only where asked
+    for, HEARTBEAT. `streaming`: the server told it; False: the client asked for it. `gap`: what
+    happened in between is not known; the entries are right all the same.
+    """
+
+    entries: tuple[Entry, ...]
+    changed: tuple[Entry, ...]
+    removed_user_ids: tuple[int, ...]
+    meta: ReadMeta
+    event: WatchEvent
+    streaming: bool
+    gap: bool

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Self, Unpack
 
 import grpc
 
 from standings.v1 import ranking_service_pb2_grpc as pb_grpc
-from standings_client import _codec
+from standings_client import _codec, _places
 from standings_client._channel import CHANNEL_OPTIONS
-from standings_client._drafts import Batch, draft_of
+from standings_client._drafts import Batch, draft_of, draft_of_deletion
 from standings_client._environment import Environment
 from standings_client._ids import SubmissionIds
 from standings_client._retry import RetryPolicy
+from standings_client._watch import Question, Watch, WatchOptions
 from standings_client._window import StreamOptions
 from standings_client.errors import StandingsError
 from standings_client.sync.boards import Boards
 from standings_client.sync.calls import Calls
+from standings_client.sync.moderation import Moderation
 from standings_client.sync.submitter import StreamSubmitter
+from standings_client.sync.watch import Follower
 from standings_client.types import (
+    AroundOptions,
     BatchSubmitResult,
     EntriesAnswer,
+    EntriesAroundAnswer,
     Entry,
     EntryAnswer,
+    EntryDeleted,
     EntryPage,
+    EstimateOptions,
+    Percentile,
+    RangeOptions,
+    RankEstimate,
     ReadOptions,
     Submission,
     SubmitOptions,
     SubmitResult,
+    WatchQuestion,
+    WatchUpdate,
 )
 
 
 class Client:
-    """A connection to Standings, for any number of threads; `boards` is about boards.
+    """A connection to Standings, for any number of threads; `boards` is about boards,
+    `moderation` about users who are to leave them.
 
     `credentials` None: without TLS. `timeout_s` is a call's whole time, retries included, unless
     the call names its own. Every method raises StandingsError by the reason of the failure.
@@ -60,6 +73,7 @@ class Client:
         self._calls = Calls(self._policy, self._environment, timeout_s)
         self._ids = SubmissionIds(self._environment.wall_ms, self._environment.random_bits)
         self.boards = Boards(self._channel, self._calls)
+        self.moderation = Moderation(self._channel, self._calls)
 
     def __enter__(self) -> Self:
         return self
@@ -126,6 +140,33 @@ class Client:
             self._environment,
         )
 
+    def delete_entry(
+        self,
+        board_id: str,
+        user_id: int,
+        *,
+        season_id: str = "",
+        submission_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> EntryDeleted:
+        """Takes one entry off a board, once, however often it has to be sent.
+
+        A later submission of the user starts anew. `submission_id` is a UUIDv7 as in
+        submit_score; `season_id` empty: the current one. Raises BoardNotFound, SeasonNotFound,
+        EntryNotFound, SubmissionIdReused and SeasonNotOpen among others.
+        """
+        draft = draft_of_deletion(
+            board_id, user_id, season_id=season_id, submission_id=submission_id, ids=self._ids
+        )
+        attempts = self._calls.begin(timeout_s)
+        try:
+            response = self._calls.run(self._stub.DeleteEntry, draft.request, attempts)
+        except StandingsError as error:
+            if not draft.remint(error, attempts.count, self._ids):
+                raise
+            response = self._calls.run(self._stub.DeleteEntry, draft.request, attempts)
+        return _codec.entry_deleted(response)
+
     def get_entry(
         self,
         board_id: str,
@@ -158,19 +199,17 @@ class Client:
         *,
         page_size: int = 0,
         page_token: str = "",
-        start_rank: int | None = None,
         timeout_s: float | None = None,
-        **options: Unpack[ReadOptions],
+        **options: Unpack[RangeOptions],
     ) -> EntryPage:
         """A page of a board, best first; `page_size` 1 to 1,000, 0 means 10.
 
-        It begins after the page of `page_token`, or at the 1-based ordinal `start_rank`, or at the
-        top; a short page is the last one.
+        It begins where `page_token` says, at `start_rank` or at the top, and holds scores from
+        `min_score` to `max_score`; a short page is the last one. A token of an earlier answer goes
+        on there or, as `previous_page_token`, back; the two scores have to be as they were then.
         """
         attempts = self._calls.begin(timeout_s)
-        request = _codec.list_entries_request(
-            board_id, page_size, page_token, start_rank, **options
-        )
+        request = _codec.list_entries_request(board_id, page_size, page_token, **options)
         return _codec.entry_page(self._calls.run(self._stub.ListEntries, request, attempts))
 
     def iter_entries(
@@ -178,18 +217,18 @@ class Client:
         board_id: str,
         *,
         page_size: int = 100,
-        start_rank: int | None = None,
         timeout_s: float | None = None,
-        **options: Unpack[ReadOptions],
+        **options: Unpack[RangeOptions],
     ) -> Iterator[Entry]:
         """All entries from `start_rank` or the top on, best first, fetched page by page.
 
-        `timeout_s` is for each page. A board that changes meanwhile may show a user twice or not.
+        `min_score` and `max_score` leave out the others. `timeout_s` is for each page. A board
+        that changes meanwhile may show a user twice or not.
         """
-        page = self.list_entries(
-            board_id, page_size=page_size, start_rank=start_rank, timeout_s=timeout_s, **options
-        )
+        page = self.list_entries(board_id, page_size=page_size, timeout_s=timeout_s, **options)
         yield from page.entries
+        # The token says where to go on.
+        options["start_rank"] = None
         while page.next_page_token:
             page = self.list_entries(
                 board_id,
@@ -199,3 +238,84 @@ class Client:
                 **options,
             )
             yield from page.entries
+
+    def list_entries_around(
+        self,
+        board_id: str,
+        *,
+        user_id: int | None = None,
+        score: int | None = None,
+        subscore: int = 0,
+        timeout_s: float | None = None,
+        **options: Unpack[AroundOptions],
+    ) -> EntriesAroundAnswer:
+        """The entries around a user, who is among them, or around the place of a result.
+
+        Exactly one of `user_id` and `score` is given; a result's place is after all entries with
+        it. Raises BoardNotFound, EntryNotFound where the user has none, and ValueError.
+        """
+        request = _places.list_entries_around_request(
+            board_id, user_id=user_id, score=score, subscore=subscore, **options
+        )
+        attempts = self._calls.begin(timeout_s)
+        response = self._calls.run(self._stub.ListEntriesAround, request, attempts)
+        return _places.entries_around(response)
+
+    def estimate_rank(
+        self,
+        board_id: str,
+        score: int,
+        *,
+        subscore: int = 0,
+        timeout_s: float | None = None,
+        **options: Unpack[EstimateOptions],
+    ) -> RankEstimate:
+        """Which rank a result would take, and what it takes to rise. Writes nothing."""
+        attempts = self._calls.begin(timeout_s)
+        request = _places.estimate_rank_request(board_id, score, subscore, **options)
+        return _places.rank_estimate(self._calls.run(self._stub.EstimateRank, request, attempts))
+
+    def get_percentile(
+        self,
+        board_id: str,
+        percent: float | None = None,
+        *,
+        score: int | None = None,
+        subscore: int = 0,
+        timeout_s: float | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> Percentile:
+        """Which result stands at a percent of the board, or at which percent a result stands.
+
+        Exactly one of `percent`, above 0 and at most 100, and `score` is given, else ValueError.
+        """
+        request = _places.get_percentile_request(
+            board_id, percent, score=score, subscore=subscore, **options
+        )
+        attempts = self._calls.begin(timeout_s)
+        return _places.percentile(self._calls.run(self._stub.GetPercentile, request, attempts))
+
+    def watch_entries(
+        self,
+        board_id: str,
+        *,
+        heartbeats: bool = False,
+        options: WatchOptions | None = None,
+        **question: Unpack[WatchQuestion],
+    ) -> Generator[WatchUpdate, None, None]:
+        """Follows the top of a board, or some users: what they are, then whenever that changes.
+
+        Where the stream is refused or breaks, the client polls until it has a new one; see
+        WatchOptions. What happens while the caller is busy becomes one update. `heartbeats`: also
+        yield where nothing changed, every 15 s or with every poll. Of a named `season_id` the
+        iterator ends when the next season begins.
+
+        Breaking out of the loop, or `close` of the iterator, ends the stream at once; from
+        another thread, `close` of the client does.
+        Raises BoardNotFound, SeasonNotFound, InvalidArgument and what else no other try mends, and
+        ValueError at once unless one of `top_count` and `user_ids` is given.
+        """
+        asked = Question(board_id, **question)
+        times = options or WatchOptions()
+        watch = Watch(asked, times, self._environment, heartbeats=heartbeats)
+        return Follower(self._stub, self._calls, asked, watch, self._environment).updates()
