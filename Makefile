@@ -1,9 +1,10 @@
 # What a contributor runs. Needs git, make and python3 >= 3.11; no root, no Docker, no servers.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-once test check fmt gen baseline lock clean
+.PHONY: help demo demo-once test check fmt gen baseline lock bench-reads clean
 
 PYTHON ?= python3
+COUNT ?= 1000000
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -16,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
-	  | while IFS='|' read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
+	  | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 demo: $(INSTALLED) ## Start everything, play a game day, show the board, serve until Ctrl-C
 	@$(BIN)/standings demo
@@ -60,6 +61,9 @@ lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --group build -o requirements/build.txt
 	$(COMPILE) --group gen -o requirements/gen.txt
+
+bench-reads: $(INSTALLED) ## Measure reads at every depth of a board of COUNT entries
+	@$(BIN)/python -m bench.reads $(COUNT)
 
 clean: ## Remove all that these targets made, the demo's data included
 	rm -rf .venv .venv-gen .standings .hypothesis .mypy_cache .pytest_cache .ruff_cache \

@@ -54,6 +54,8 @@ async def serving(settings: Settings, *, with_jobs: bool = True) -> AsyncIterato
         background = [asyncio.create_task(_watch_stores(container, health))]
         if with_jobs:
             background.append(asyncio.create_task(run_jobs(container)))
+        for task in background:
+            task.add_done_callback(_tell_of_bug)
         try:
             yield Addresses(
                 public=f"{settings.server.address.rpartition(':')[0]}:{server.port}",
@@ -64,6 +66,12 @@ async def serving(settings: Settings, *, with_jobs: bool = True) -> AsyncIterato
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+
+
+def _tell_of_bug(task: asyncio.Task[None]) -> None:
+    """Neither task ends by itself; a server without one must not be silent about it."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("work in the background has ended", exc_info=task.exception())
 
 
 def _use_cases(container: Container) -> UseCases:

@@ -169,7 +169,7 @@ class FirstPages:
             page = await asyncio.shield(flight.task)
             now_s = self._clock.monotonic_s()
             if page.suits(wanted.max_staleness_ms, now_s):
-                return self._again(page, now_s)
+                return replace(page.answer, meta=page.meta_when(now_s))
         page = await asyncio.shield(self._start(wanted).task)
         if wanted.max_staleness_ms is not None and page.meta.staleness_ms > wanted.max_staleness_ms:
             raise Staleness
@@ -222,7 +222,9 @@ class FirstPages:
         result = _last_result(wanted.board, answer)
         page = KeptAnswer(answer, answer.meta, season.number, result, mark, began_s)
         known = self._pages.get(wanted.key)
-        if (known is None or page.newer_than(known)) and _size(page) <= self._pages.maxsize:
+        newest = known is None or page.newer_than(known)
+        fits = _size(page) <= self._pages.maxsize
+        if newest and fits and page.counts_surely(self._own_writes):
             self._pages[wanted.key] = page
         return page
 
@@ -240,7 +242,7 @@ class FirstPages:
 
     def _again(self, page: _Page, now_s: float) -> EntryPage:
         """A page that was read earlier, with its age."""
-        return replace(page.answer, meta=page.meta_at(now_s, self._own_writes))
+        return replace(page.answer, meta=page.meta_with(self._own_writes, now_s))
 
 
 def _size(page: _Page) -> int:

@@ -143,7 +143,8 @@ class HotEntries:
         result = Ordering.of(wanted.board.spec).result(standing.score, standing.subscore)
         entry = KeptAnswer(ranked, meta, season.number, result, mark, began_s)
         known = self._entries.get(wanted.key)
-        if known is None or entry.newer_than(known):
+        newest = known is None or entry.newer_than(known)
+        if newest and entry.counts_surely(self._own_writes):
             self._entries[wanted.key] = entry
 
     def _drop(self, wanted: _Wanted, mark: Mark) -> None:
@@ -166,4 +167,4 @@ class HotEntries:
 
     def _again(self, entry: _Entry, now_s: float) -> tuple[RankedEntry, ReadMeta]:
         """An answer that was read earlier, with its age."""
-        return entry.answer, entry.meta_at(now_s, self._own_writes)
+        return entry.answer, entry.meta_with(self._own_writes, now_s)

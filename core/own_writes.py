@@ -268,14 +268,17 @@ class KeptAnswer(Generic[AnswerT]):
         """Whether its read began later; also where both began at once."""
         return (self.mark.generation, self.began_s) >= (other.mark.generation, other.began_s)
 
-    def meta_at(self, now_s: float, own_writes: OwnWrites) -> ReadMeta:
-        """What it says of itself now. `entry_count` has this worker's own new entries; one that
-        was added during the read may be counted twice, until the next read.
+    def counts_surely(self, own_writes: OwnWrites) -> bool:
+        """Whether its `entry_count` can be corrected later: not where an entry was added while it
+        was read, because nobody can tell whether that one is counted.
         """
-        return replace(
-            self.meta,
-            source=Source.CACHE,
-            staleness_ms=self.staleness_ms(now_s),
-            entry_count=self.meta.entry_count
-            + own_writes.added_since(self.season_number, self.mark),
-        )
+        return own_writes.added_since(self.season_number, self.mark) == 0
+
+    def meta_when(self, now_s: float) -> ReadMeta:
+        """What it says of itself now."""
+        return replace(self.meta, source=Source.CACHE, staleness_ms=self.staleness_ms(now_s))
+
+    def meta_with(self, own_writes: OwnWrites, now_s: float) -> ReadMeta:
+        """The same, its `entry_count` with the entries that this worker has added since."""
+        added = own_writes.added_since(self.season_number, self.mark)
+        return replace(self.meta_when(now_s), entry_count=self.meta.entry_count + added)

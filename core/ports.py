@@ -327,7 +327,7 @@ class Index(Protocol):
         self, season_number: int, *, offset: int, limit: int, fresh: Freshness
     ) -> PageSlice:
         """Up to `limit` entries in rank order after the first `offset`. Cost: one round trip near
-        the top, two or three anywhere else.
+        the top, two anywhere else; up to two more where entries are spread unevenly over shards.
         """
 
 

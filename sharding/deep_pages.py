@@ -44,16 +44,19 @@ async def read_page(read: SeasonRead, counts: ShardCounts, offset: int, limit: i
         shares=counts.shares(read.season_number),
         total=counts.total(read.season_number),
     )
+    guess = True
     for _ in range(_GRIDS_MAX):
         grid, view = await _read_grid(read, counts, stretches)
         if offset >= grid.total:
             return PageSlice(grid.total, [], view)
         end = min(offset + limit, grid.total)
-        likely = grid.likely(offset, end)
-        if likely.rows <= limit + _EXTRA_ROWS_MAX:
-            page = await _read_between(read, counts, likely.within, offset, limit)
+        # Where the shards are not alike one guess fails, and so would the next.
+        bracket = grid.likely(offset, end) if guess else grid.certain(offset, end)
+        if bracket.rows <= limit + _EXTRA_ROWS_MAX:
+            page = await _read_between(read, counts, bracket.within, offset, limit)
             if page is not None:
                 return page
+            guess = False
         stretches = grid.between(grid.certain(offset, end).within)
     raise IndexUnavailable
 

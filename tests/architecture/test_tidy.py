@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("bootstrap", "cli", "core", "jobs", "resilience", "server", "sharding", "storage")
+ROOMS = (
+    "bench",
+    "bootstrap",
+    "cli",
+    "core",
+    "jobs",
+    "resilience",
+    "server",
+    "sharding",
+    "storage",
+)
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500
 SHAPELESS = {"common", "helper", "helpers", "misc", "util", "utils"}

@@ -229,6 +229,19 @@ async def test_an_own_write_behind_the_page_leaves_it_and_counts(bench: Bench) -
     assert page.meta.entry_count == 4
 
 
+async def test_a_page_read_while_an_entry_was_added_is_not_kept(bench: Bench) -> None:
+    """It may count that entry or not; who joined the read is told the count as it was read."""
+    bench.reader.gate = asyncio.Event()
+    early, joined = asyncio.create_task(bench.get()), asyncio.create_task(bench.get())
+    await turns()
+    bench.write(10)
+    bench.reader.gate.set()
+
+    assert [(await page).meta.entry_count for page in (early, joined)] == [3, 3]
+    again = (await bench.get()).meta
+    assert (again.source, again.entry_count, bench.reads) == (Source.INDEX, 4, 2)
+
+
 async def test_any_own_write_ends_a_page_that_shows_the_whole_board(bench: Bench) -> None:
     """The last place is on it too."""
     await bench.get(page_size=3)
