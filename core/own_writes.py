@@ -37,7 +37,7 @@ _REVISION: Final = slice(32, 38)
 """Where an item has its revision."""
 _STATE: Final = 38
 _NOT_LIVE: Final = 0x40
-"""Where an item has its state, in the two highest bits, and the least byte of one that is hidden."""
+"""Where an item has its state, in the two highest bits; a byte as high is no live entry's."""
 EVERY_RESULT: Final = b"\xff" * RESULT_BYTES
 """No result is greater: for answers that any write may change."""
 
