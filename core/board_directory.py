@@ -7,6 +7,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
+from core.errors import BoardNotFound, LedgerUnavailable
 from core.ports import Boards, Clock
 from core.types import Board
 
@@ -27,11 +28,21 @@ class BoardDirectory:
         self._loading: dict[str, asyncio.Task[Board]] = {}
 
     async def get(self, board_id: str) -> Board:
-        """The board of that name. Raises BoardNotFound, LedgerUnavailable."""
+        """The board of that name; while PostgreSQL cannot answer, as it was last known. Raises
+        BoardNotFound, LedgerUnavailable.
+        """
         known = self._known.get(board_id)
         if known is not None and self._clock.monotonic_s() - known[0] < _FRESH_S:
             return known[1]
-        return await self.reload(board_id)
+        try:
+            return await self.reload(board_id)
+        except LedgerUnavailable:
+            # Reads need no more than its order and season. Writes are refused with an old one,
+            # where they can be taken at all.
+            if known is None:
+                raise
+            self._note(known[1])
+            return known[1]
 
     async def reload(self, board_id: str) -> Board:
         """The board as PostgreSQL has it now. Raises BoardNotFound, LedgerUnavailable."""
@@ -54,8 +65,12 @@ class BoardDirectory:
         self._known.pop(board_id, None)
 
     async def _load(self, board_id: str) -> Board:
-        self._known.pop(board_id, None)
-        board = await self._boards.get(board_id)
+        try:
+            board = await self._boards.get(board_id)
+        except BoardNotFound:
+            if self._loading.get(board_id) is asyncio.current_task():
+                self._known.pop(board_id, None)
+            raise
         if self._loading.get(board_id) is asyncio.current_task():
             # Otherwise the board was changed or deleted here in the meantime.
             self._note(board)

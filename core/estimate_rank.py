@@ -69,8 +69,8 @@ class EstimateRank:
         competition ranks the one it would share with them.
 
         Cost in round trips to the index: one, and one more for competition ranks where several
-        stand at the next better result; beside these the one to three of a page at target_rank;
-        behind the first those of a page at target_percent. Raises BoardNotFound, SeasonNotFound,
+        stand at the next better result; beside these those of `Index.page_at` for target_rank, behind
+        the first those for target_percent. Raises BoardNotFound, SeasonNotFound,
         and Unavailable where the index cannot answer, or not as fresh as wanted.
         """
         question = await self.reading.question(board_id, options)

@@ -33,10 +33,12 @@ class GetEntry:
             owners=(options.viewer_user_id,),
             hints={user_id: hint} if hint else None,
         )
+        # Before anything is told: that there is no entry must not be too old either.
+        meta = question.meta(view)
         if user_id not in ranks:
             raise EntryNotFound
         entry, rank = ranks[user_id]
         standing = question.ordering.standing(entry.key, entry.tail)
         complete = await self.reading.complete(question, [standing], options.view)
         ranked = RankedEntry(complete[user_id], rank, hidden=entry.hidden)
-        return ranked, question.meta(view)
+        return ranked, meta

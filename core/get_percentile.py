@@ -40,8 +40,8 @@ class GetPercentile:
         """The result at a percent, above 0 to 100, or the percent of a result: how many entries
         are at least as good.
 
-        Cost in round trips to the index: one for a result; for a percent that and those of a page
-        at its rank, one to three. Raises BoardNotFound, SeasonNotFound, and Unavailable where the
+        Cost in round trips to the index: one for a result; for a percent that and those of
+        `Index.page_at`. Raises BoardNotFound, SeasonNotFound, and Unavailable where the
         index cannot answer, or not as fresh as wanted.
         """
         question = await self.reading.question(board_id, options)

@@ -55,8 +55,8 @@ class ListEntries:
         board on, or where a token says, which is the page after or the page before.
 
         A walk never repeats or skips an entry that did not move. Cost in round trips to the
-        index: one from the top or by token; for a start_rank one near the top, else two or three,
-        and one more with a range. One more for competition ranks where equals of the first entry
+        index: one from the top or by token; for a start_rank those of `Index.page_at`, and one more
+        with a range. One more for competition ranks where equals of the first entry
         stand before it, and in PostgreSQL for full entries. Raises BoardNotFound, SeasonNotFound,
         PageTokenInvalid, and Unavailable where the index cannot answer, or not as fresh as wanted.
         """

@@ -84,6 +84,8 @@ class ListEntriesAround:
             ),
         )
         if found is None:
+            # That there is no entry must not be older than the caller wants it either.
+            question.meta((await self.reading.counts(question, ())).view)
             raise EntryNotFound
         return found
 

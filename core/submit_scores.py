@@ -194,9 +194,12 @@ class SubmitScores:
     def _token(self, done: Iterable[_Done]) -> str:
         return self.reading.signer.consistency(
             merge_writes(
-                (item.recorded.season.number, item.recorded.xid, item.shard)
+                (
+                    item.recorded.season.number,
+                    item.recorded.xid if item.recorded.touches_index else 0,
+                    item.shard,
+                )
                 for item in done
-                if item.recorded.touches_index
             )
         )
 

@@ -149,12 +149,15 @@ class TokenSigner:
 
 
 def merge_writes(all_writes: Iterable[tuple[int, int, int]]) -> Writes:
-    """The writes behind a batch: from (season_number, xid, shard) of each."""
+    """The writes behind a batch: from (season_number, xid, shard) of each; xid 0 where a write
+    left nothing to wait for.
+    """
     seasons: set[int] = set()
     masks: dict[int, int] = {}
     for season_number, xid, shard in all_writes:
         seasons.add(season_number)
-        masks[xid] = masks.get(xid, 0) | 1 << shard
+        if xid:
+            masks[xid] = masks.get(xid, 0) | 1 << shard
     return Writes(seasons.pop() if len(seasons) == 1 else 0, tuple(masks.items()))
 
 

@@ -31,7 +31,7 @@ async def read_page(read: SeasonRead, counts: ShardCounts, offset: int, limit: i
     """Up to `limit` entries in rank order after the first `offset`.
 
     Cost: one round trip near the top, two elsewhere where entries stand independently of their
-    shards, three or four where they do not. Raises IndexUnavailable where entries move so fast
+    shards, three to five where they do not. Raises IndexUnavailable where entries move so fast
     that no place can be found.
     """
     if offset + limit <= _TOP_ROWS_MAX or offset == 0:

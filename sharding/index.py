@@ -137,6 +137,8 @@ def _entries(user_ids: Sequence[int], reply: Reply) -> Iterable[tuple[int, Index
                 value = values[place * VALUE_BYTES : (place + 1) * VALUE_BYTES]
                 if value != _GONE:
                     yield user_id, entry_of(user_id, value, before[place])
+        case _:
+            raise TypeError("not what the function users replies")
 
 
 def _view(replies: Replies) -> IndexView:

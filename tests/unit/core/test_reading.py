@@ -174,6 +174,21 @@ async def test_an_index_that_was_long_unchecked_says_so(scene: Scene, read: Read
         await read(scene.reading, ReadOptions(max_staleness_ms=59_999))
 
 
+async def test_that_there_is_no_entry_may_be_too_old_as_well(scene: Scene) -> None:
+    """What was submitted since the index was last checked may be missing from it."""
+    scene.index.caught_up_ms = SystemClock().now_ms() - 60_000
+    fresh = ReadOptions(max_staleness_ms=1_000)
+
+    with pytest.raises(Staleness):
+        await GetEntry(scene.reading)("board", 777, fresh)
+    with pytest.raises(Staleness):
+        await ListEntriesAround(scene.reading)("board", 777, above=1, below=1, options=fresh)
+    with pytest.raises(EntryNotFound):
+        await ListEntriesAround(scene.reading)(
+            "board", 777, above=1, below=1, options=ReadOptions()
+        )
+
+
 @_every_read
 @pytest.mark.parametrize("unchecked_ms", [-500, 0, 4_000])
 async def test_an_index_that_is_kept_up_is_not_stale(

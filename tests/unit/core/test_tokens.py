@@ -34,6 +34,9 @@ def test_writes_are_told_by_shard() -> None:
 def test_writes_of_several_seasons_name_none() -> None:
     """A batch over two boards is good for reads of both."""
     assert merge_writes([(3, 100, 1), (4, 100, 2)]).season_number == 0
+    # Also where one of them was left as it was: which, hangs on the scores alone.
+    assert merge_writes([(3, 100, 1), (4, 0, 2)]) == Writes(0, ((100, 2),))
+    assert merge_writes([(3, 0, 1)]) == Writes(3, ())
 
 
 @pytest.mark.parametrize("backward", [False, True])

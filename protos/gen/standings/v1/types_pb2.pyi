@@ -211,7 +211,9 @@ class _EntryViewEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     ENTRY_VIEW_BASIC: _EntryView.ValueType  # 1
     """User, ranks, score, subscore and achieve_time: what the index knows."""
     ENTRY_VIEW_FULL: _EntryView.ValueType  # 2
-    """Adds submission_count, update_time and metadata, by one read of PostgreSQL."""
+    """Adds submission_count, update_time and metadata, by one read of PostgreSQL. An entry that was
+    deleted a moment ago, and is still in the index, comes without them.
+    """
 
 class EntryView(_EntryView, metaclass=_EntryViewEnumTypeWrapper):
     """How much of an entry an answer carries."""
@@ -221,7 +223,9 @@ ENTRY_VIEW_UNSPECIFIED: EntryView.ValueType  # 0
 ENTRY_VIEW_BASIC: EntryView.ValueType  # 1
 """User, ranks, score, subscore and achieve_time: what the index knows."""
 ENTRY_VIEW_FULL: EntryView.ValueType  # 2
-"""Adds submission_count, update_time and metadata, by one read of PostgreSQL."""
+"""Adds submission_count, update_time and metadata, by one read of PostgreSQL. An entry that was
+deleted a moment ago, and is still in the index, comes without them.
+"""
 Global___EntryView: typing_extensions.TypeAlias = EntryView
 
 @typing.final
@@ -401,7 +405,11 @@ class ReadMeta(google.protobuf.message.Message):
     exactness: Global___Exactness.ValueType
     """How sharply its ranks are known."""
     stale: builtins.bool
-    """True when newer submissions may be missing from it."""
+    """True when newer submissions may be missing from it: it comes from a cache, or nobody has
+    confirmed for 5 s or more that the index holds all that PostgreSQL has, which is done about
+    once a second. A submission that was answered with indexed = false may be missing until then;
+    a read with its consistency_token is not answered without it.
+    """
     epoch: builtins.int
     """Grows when the season's index is rebuilt."""
     shards_answered: builtins.int

@@ -1,0 +1,83 @@
+"""The boards a worker knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from core.board_directory import BoardDirectory
+from core.errors import BoardNotFound, LedgerUnavailable, StandingsError
+from core.types import Board, Season
+from tests.fakes.held import HeldClock
+from tests.fakes.making import board_spec
+
+BOARD = Board(1, board_spec(), Season(1, "s1"), 1, 0, 0)
+
+
+@dataclass
+class Store:
+    """One board, or why there is none."""
+
+    board: Board = BOARD
+    error: StandingsError | None = None
+    reads: int = 0
+
+    async def get(self, board_id: str) -> Board:
+        """It."""
+        self.reads += 1
+        if self.error is not None:
+            raise self.error
+        return self.board
+
+
+def directory() -> tuple[BoardDirectory, Store, HeldClock]:
+    """A directory of that store, and the clock it goes by."""
+    store, clock = Store(), HeldClock()
+    return BoardDirectory(store, clock), store, clock  # type: ignore[arg-type]
+
+
+async def test_a_definition_is_read_once_a_second() -> None:
+    """Then anew."""
+    boards, store, clock = directory()
+    await boards.get("board")
+    clock.ms += 999
+    await boards.get("board")
+    assert store.reads == 1
+
+    store.board = replace(BOARD, version=2)
+    clock.ms += 1
+
+    assert (await boards.get("board")).version == 2
+
+
+async def test_the_last_definition_holds_while_postgres_is_silent() -> None:
+    """And PostgreSQL is not asked for each call meanwhile; as soon as it answers, it is believed."""
+    boards, store, clock = directory()
+    await boards.get("board")
+    store.error = LedgerUnavailable()
+    clock.ms += 60_000
+
+    assert await boards.get("board") is BOARD
+    assert await boards.get("board") is BOARD
+    assert store.reads == 2
+    with pytest.raises(LedgerUnavailable):
+        await boards.get("another")
+
+    store.error, store.board = None, replace(BOARD, version=2)
+    clock.ms += 1_000
+    assert (await boards.get("board")).version == 2
+
+
+async def test_a_board_that_is_gone_is_not_remembered() -> None:
+    """Also not once PostgreSQL is silent."""
+    boards, store, clock = directory()
+    await boards.get("board")
+    clock.ms += 1_000
+    store.error = BoardNotFound()
+    with pytest.raises(BoardNotFound):
+        await boards.get("board")
+
+    store.error = LedgerUnavailable()
+    with pytest.raises(LedgerUnavailable):
+        await boards.get("board")
