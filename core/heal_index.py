@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import IndexUnavailable, StandingsError
-from core.ports import IndexKeeping, LedgerChanges, LedgerHistory, LedgerTransaction
+from core.ports import Clock, IndexKeeping, LedgerChanges, LedgerHistory, LedgerTransaction
 from core.types import shard_of
 
 _log = logging.getLogger(__name__)
 
 _USERS_PER_REPLAY: Final = 1_000
 """Entries that one function call brings: about a millisecond of a Redis node's time."""
+_STEPS_MAX: Final = 1_024
+"""Steps remembered; then every other is left out. The older a step, the fewer are left beside it:
+what is told of a mark that is hours behind is some seconds older still, and never too new."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """When the ledger was looked at, and below which id all stood that had committed by then."""
+
+    newest: list[int] = field(default_factory=list)
+    times_ms: list[int] = field(default_factory=list)
+
+    def note(self, newest: int, time_ms: int) -> None:
+        """Adds a look."""
+        if self.newest and newest <= self.newest[-1]:
+            # Nothing has committed since, or another look has overtaken this one.
+            if newest == self.newest[-1]:
+                self.times_ms[-1] = max(time_ms, self.times_ms[-1])
+            return
+        self.newest.append(newest)
+        self.times_ms.append(time_ms)
+        if len(self.newest) > _STEPS_MAX:
+            older = slice(0, _STEPS_MAX // 2, 2)
+            del self.newest[older], self.times_ms[older]
+
+    def caught_up_ms(self, horizon: int) -> int | None:
+        """A time before which nothing was committed but what is below `horizon`; None: unknown."""
+        place = bisect_right(self.newest, horizon)
+        return self.times_ms[place - 1] if place else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +53,15 @@ class HealIndex:
     """One step of healing: every shard gets what it missed, and its mark moves on.
 
     Harmless to run twice at once: applies are conditional on revisions, and a checkpoint is
-    refused to whoever comes second.
+    refused to whoever comes second. The time that goes with a mark is that of the last question by
+    which nothing at or above the mark had been committed: an open transaction, or a backlog of
+    several steps, lets it grow old.
     """
 
     history: LedgerHistory
     keeping: IndexKeeping
+    clock: Clock
+    steps: Steps = field(default_factory=Steps)
 
     async def __call__(self) -> None:
         """Raises LedgerUnavailable; shards that do not answer are left for the next step."""
@@ -40,7 +74,9 @@ class HealIndex:
         failure: StandingsError | None = None
         for since, shards in groups.items():
             try:
+                asked_ms = self.clock.now_ms()
                 changes = await self.history.changes(since)
+                self.steps.note(changes.newest, asked_ms)
                 await asyncio.gather(*(self._heal(shard, since, changes) for shard in shards))
             except StandingsError as error:
                 failure = error
@@ -64,7 +100,17 @@ class HealIndex:
             if transaction.xid >= since and transaction.shards >> shard & 1
         ]
         horizon = changes.horizon
-        if await self.keeping.checkpoint(shard, since=since, horizon=horizon, count=len(own)):
+
+        async def checkpoint() -> bool:
+            return await self.keeping.checkpoint(
+                shard,
+                since=since,
+                horizon=horizon,
+                count=len(own),
+                caught_up_ms=self.steps.caught_up_ms(horizon),
+            )
+
+        if await checkpoint():
             return
         done = await self.keeping.done(shard, since=since, horizon=horizon)
         for group in _groups([item for item in own if item.xid not in done]):
@@ -72,7 +118,7 @@ class HealIndex:
             entries = await self.history.items(shard, sorted(users))
             if not await self.keeping.replay(shard, [item.xid for item in group], entries):
                 return
-        await self.keeping.checkpoint(shard, since=since, horizon=horizon, count=len(own))
+        await checkpoint()
 
 
 def _groups(missing: Sequence[LedgerTransaction]) -> Iterator[Sequence[LedgerTransaction]]:

@@ -8,14 +8,10 @@ from typing import Protocol
 
 from core.errors import StandingsError
 from core.types import (
-    AuditNote,
     Board,
     BoardSpec,
-    Erasure,
     IndexChange,
-    Outcome,
     Recorded,
-    Season,
     Standing,
     Submission,
 )
@@ -120,13 +116,15 @@ class LedgerTransaction:
 
 @dataclass(frozen=True, slots=True)
 class LedgerChanges:
-    """Every transaction with since <= xid < horizon, none of which can still appear later.
+    """Every transaction with since <= xid < horizon, none of which can still appear later. All
+    that had committed by then, in whatever order, have ids below `newest`.
 
     Those below `trimmed_below` may have been forgotten: a shard that has not come so far cannot
     be caught up and has to be built anew.
     """
 
     horizon: int
+    newest: int
     trimmed_below: int
     transactions: Sequence[LedgerTransaction]
 
@@ -327,7 +325,7 @@ class Index(Protocol):
         self, season_number: int, *, offset: int, limit: int, fresh: Freshness
     ) -> PageSlice:
         """Up to `limit` entries in rank order after the first `offset`. Cost: one round trip near
-        the top, two anywhere else; up to two more where entries are spread unevenly over shards.
+        the top, two anywhere else; up to three more where shards are uneven.
         """
 
 
@@ -364,9 +362,12 @@ class IndexKeeping(Protocol):
     async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:
         """The transactions with since <= xid < horizon that the shard has."""
 
-    async def checkpoint(self, shard: int, *, since: int, horizon: int, count: int) -> bool:
+    async def checkpoint(
+        self, shard: int, *, since: int, horizon: int, count: int, caught_up_ms: int | None
+    ) -> bool:
         """Moves the shard's mark from `since` to `horizon` if it has all `count` transactions
-        between; False when it has not, or when somebody else moved it.
+        between; False when it has not, or when somebody else moved it. Everything committed before
+        `caught_up_ms` is below `horizon`; None: as before.
         """
 
     async def begin(self, season_number: int, shard: int, *, token: str, horizon: int) -> bool:
@@ -389,109 +390,3 @@ class IndexKeeping(Protocol):
 
     async def drop(self, season_number: int) -> None:
         """Forgets a season. Raises IndexUnavailable when a shard did not."""
-
-
-# --- removal --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class EntryDeletion:
-    """One entry that is to be deleted; id and digest as those of a submission."""
-
-    submission_id: str
-    season: Season
-    user_id: int
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RemovedEntry:
-    """What became of a deletion: APPLIED, or DUPLICATE with what was stored the first time.
-
-    `deleted` is None where the user's submissions were erased since. `changes` is empty for a
-    duplicate.
-    """
-
-    outcome: Outcome
-    deleted: Standing | None
-    season: Season
-    xid: int
-    changes: Sequence[IndexChange]
-
-
-@dataclass(frozen=True, slots=True)
-class EntrySweep:
-    """What was done to one user's entries: how many, and what the index has to show for it, by
-    transaction.
-
-    `latest` is the last change before that, as (season_number, xid), where nothing was done now.
-    """
-
-    entry_count: int
-    changes: Mapping[int, Sequence[IndexChange]]
-    latest: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Hiding:
-    """What became of a hiding or its end. `still_hidden`: another one covers the board or, of
-    all boards, any.
-    """
-
-    changed: bool
-    still_hidden: bool
-    sweep: EntrySweep
-
-
-@dataclass(frozen=True, slots=True)
-class UserDeletion:
-    """How far a deletion is, in entries and submissions; times in ms."""
-
-    entry_count: int
-    event_count: int
-    create_time_ms: int
-    complete_time_ms: int | None
-    sweep: EntrySweep
-
-
-class Removal(Protocol):
-    """Taking entries and users off the boards. `board` None: everywhere.
-
-    Each raises LedgerUnavailable, WriteConflict. Entries are done by some hundreds a transaction;
-    where a later one fails, what is left is done by a job.
-    """
-
-    async def delete_entry(self, deletion: EntryDeletion) -> RemovedEntry:
-        """Deletes an entry, once for each id.
-
-        Raises EntryNotFound, BoardNotFound, SubmissionIdReused, SubmissionIdTooOld and
-        SubmissionIdInFuture, and then nothing is stored.
-        """
-
-    async def hide(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
-        """Hides a user's entries, those to come as well."""
-
-    async def restore(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
-        """Takes a hiding back."""
-
-    async def delete_user(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeletion:
-        """Begins a deletion, or tells of the last one where one is under way or where nothing of
-        the user has come since.
-        """
-
-
-class UnfinishedRemovals(Protocol):
-    """What removals leave to do. Each raises LedgerUnavailable, WriteConflict."""
-
-    async def due_sweeps(self) -> Sequence[int]:
-        """The users whose entries may be looked at for the last time: whatever began before
-        their marks has ended.
-        """
-
-    async def sweep(self, user_id: int) -> bool:
-        """Looks at some of a user's entries again; True when that was the last of it."""
-
-    async def erase(self) -> bool:
-        """Erases some of the submissions of users that are being deleted; True when there is
-        nothing to do now.
-        """

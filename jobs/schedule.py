@@ -8,7 +8,8 @@ from typing import Final
 
 from core.build_index import BuildIndex
 from core.heal_index import HealIndex
-from core.ports import IndexKeeping, LedgerHistory, Retention, UnfinishedRemovals
+from core.ports import Clock, IndexKeeping, LedgerHistory, Retention
+from core.removal_ports import UnfinishedRemovals
 from jobs.build_missing import BuildMissing
 from jobs.finish_removals import FinishRemovals
 from jobs.partitions import Partitions
@@ -39,10 +40,11 @@ def all_jobs(
     keeping: IndexKeeping,
     build: BuildIndex,
     removals: UnfinishedRemovals,
+    clock: Clock,
 ) -> Sequence[Job]:
     """Every job, each to be run at once at the start."""
     return (
-        Job("heal-index", HEAL_S, HealIndex(history, keeping)),
+        Job("heal-index", HEAL_S, HealIndex(history, keeping, clock)),
         Job("build-missing", BUILD_S, BuildMissing(history, keeping, build)),
         Job("partitions", PARTITIONS_S, Partitions(retention)),
         Job("trim-outbox", TRIM_S, TrimOutbox(retention)),

@@ -76,14 +76,20 @@ class RedisIndexKeeping:
             raise IndexUnavailable
         return frozenset(int(xid) for xid in reply if isinstance(xid, bytes))
 
-    async def checkpoint(self, shard: int, *, since: int, horizon: int, count: int) -> bool:
-        """As core.ports.IndexKeeping.checkpoint. Raises IndexUnavailable."""
+    async def checkpoint(
+        self, shard: int, *, since: int, horizon: int, count: int, caught_up_ms: int | None
+    ) -> bool:
+        """As core.ports.IndexKeeping.checkpoint. The shard's time never goes back. Raises
+        IndexUnavailable.
+        """
         keys = (meta_key(shard), done_key(shard))
-        args = (since, horizon, count, self._clock.now_ms())
+        args = (since, horizon, count, *(() if caught_up_ms is None else (caught_up_ms,)))
         return await self._call(shard, LIBRARY.write("checkpoint", keys, args)) == b"OK"
 
     async def begin(self, season_number: int, shard: int, *, token: str, horizon: int) -> bool:
-        """As core.ports.IndexKeeping.begin. Raises IndexUnavailable."""
+        """As core.ports.IndexKeeping.begin. A shard's first mark gets the time of before the call.
+        Raises IndexUnavailable.
+        """
         keys = (meta_key(shard), done_key(shard), *copy_keys(shard, season_number))
         args = (season_number, token.encode(), horizon, self._clock.now_ms())
         return await self._call(shard, LIBRARY.write("begin", keys, args)) == b"OK"

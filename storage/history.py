@@ -23,10 +23,12 @@ index_item(e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state, e.ach
 _HORIZON: Final = Statement.of("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 _CHANGES: Final = Statement.of("""
 with bounds as materialized (
-  select pg_snapshot_xmin(pg_current_snapshot()) as horizon, %(since)s::text::xid8 as since
+  select pg_snapshot_xmin(s) as horizon, pg_snapshot_xmax(s) as newest,
+         %(since)s::text::xid8 as since
+  from pg_current_snapshot() s
 )
-select b.horizon::text::bigint, t.below::text::bigint, o.xid::text::bigint, o.shards, o.season_no,
-       o.user_id
+select b.horizon::text::bigint, b.newest::text::bigint, t.below::text::bigint,
+       o.xid::text::bigint, o.shards, o.season_no, o.user_id
 from bounds b
 cross join outbox_trimmed t
 left join lateral (
@@ -81,17 +83,17 @@ class PostgresHistory:
             {"since": str(since), "limit": _TRANSACTIONS_MAX},
             timeout_s=_TIMEOUT_S,
         )
-        horizon, trimmed_below = rows[0][0], rows[0][1]
+        horizon, newest, trimmed_below = rows[0][:3]
         transactions = [
             LedgerTransaction(
-                xid=row[2], shards=row[3], users=tuple(zip(row[4], row[5], strict=True))
+                xid=row[3], shards=row[4], users=tuple(zip(row[5], row[6], strict=True))
             )
             for row in rows
-            if row[2] is not None
+            if row[3] is not None
         ]
         if len(transactions) == _TRANSACTIONS_MAX:
             horizon = transactions[-1].xid + 1
-        return LedgerChanges(horizon, trimmed_below, transactions)
+        return LedgerChanges(horizon, newest, trimmed_below, transactions)
 
     async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
         """See `LedgerHistory.items`."""

@@ -65,11 +65,13 @@ local function apply(keys, args)
   return verdicts
 end
 
--- keys: m d; args: since, horizon, count, now_ms. All the checks are here and not in the caller,
--- because a failover may have taken transactions back since the caller looked.
+-- keys: m d; args: since, horizon, count and, where it is known, caught_up_ms: everything committed
+-- before that is below the horizon. Another healer may have known of a later time. All the checks
+-- are here and not in the caller, because a failover may have taken transactions back since the
+-- caller looked.
 local function checkpoint(keys, args)
   local m, d = keys[1], keys[2]
-  local since, horizon, count, now_ms = unpack(args)
+  local since, horizon, count, caught_up_ms = unpack(args)
   local mark = redis.call('HGET', m, 'C')
   if not mark or tonumber(mark) ~= tonumber(since) or tonumber(horizon) < tonumber(since) then
     return 'REFUSED'
@@ -77,7 +79,10 @@ local function checkpoint(keys, args)
   if redis.call('ZCOUNT', d, since, '(' .. horizon) ~= tonumber(count) then
     return 'REFUSED'
   end
-  redis.call('HSET', m, 'C', horizon, 'T', now_ms)
+  redis.call('HSET', m, 'C', horizon)
+  if caught_up_ms and tonumber(caught_up_ms) > tonumber(redis.call('HGET', m, 'T') or 0) then
+    redis.call('HSET', m, 'T', caught_up_ms)
+  end
   redis.call('ZREMRANGEBYSCORE', d, 0, '(' .. horizon)
   return 'OK'
 end

@@ -11,6 +11,8 @@ local function begin(keys, args)
   local m, d, H, Z = unpack(keys)
   local season, token, horizon, now_ms = unpack(args)
   if redis.call('HSETNX', m, 'C', horizon) == 1 then
+    -- T is from before this call, and the rows of every copy that can be of this incarnation are
+    -- read after it: what was committed before T is in them, though it may be above the horizon.
     redis.call('HSET', m, 'I', token, 'T', now_ms)
     redis.call('UNLINK', d)
     redis.call('ZADD', d, -1, '')

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
 
 from core.clock import SystemClock
 from core.errors import IndexUnbuilt
 from core.list_shards import ListShards
-from core.types import Operator, ShardState
+from core.ports import Freshness
+from core.types import Board, Operator, ShardState
 from jobs.purge_boards import PurgeBoards
+from storage import history
 from tests.fakes.making import board_spec, submission
 from tests.fixtures.keeping import Kept
 from tests.fixtures.redis import empty
@@ -47,6 +50,56 @@ async def test_checkpoints_follow_the_horizon_and_say_when(kept: Kept) -> None:
     assert {report.state for report in reports} == {ShardState.READY}
     assert all(report.lag_ms is not None and report.lag_ms < 10_000 for report in reports)
     assert sum(report.entry_count for report in reports) == len(USERS)
+
+
+async def test_an_open_transaction_holds_the_time_of_all_shards_back(kept: Kept) -> None:
+    """What committed after it began may be missing as long as it is open: a read tells so."""
+    board = await kept.boards.create(board_spec())
+    await kept.build.season(board.season.number)
+    await kept.catch_up()
+    async with await psycopg.AsyncConnection.connect(kept.dsn) as other:
+        await other.execute("select pg_current_xact_id()")
+        began_ms = SystemClock().now_ms()
+        await kept.record(board, [submission(user, 1) for user in USERS])
+        await kept.heal()
+        await kept.heal()
+
+        assert await kept.shown(board) == []
+        assert await _caught_up_ms(kept, board) <= began_ms
+
+    await kept.catch_up()
+
+    assert await kept.shown(board) == await kept.truth(board)
+    assert await _caught_up_ms(kept, board) > began_ms
+
+
+async def test_a_backlog_of_several_steps_is_not_caught_up_before_its_end(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step replays a few transactions; the time moves when the last of them is in."""
+    monkeypatch.setattr(history, "_TRANSACTIONS_MAX", 2)
+    board = await kept.boards.create(board_spec())
+    await kept.build.season(board.season.number)
+    await kept.catch_up()
+    before_ms = SystemClock().now_ms()
+    results = [await kept.record(board, [submission(user, 1)]) for user in range(1, 8)]
+    last = max(xid for result in results for xid in result.changes)
+
+    behind = 0
+    async with asyncio.timeout(30):
+        while min(status.checkpoint or 0 for status in await kept.keeping.shards([])) <= last:
+            assert await _caught_up_ms(kept, board) <= before_ms
+            behind += 1
+            await kept.heal()
+
+    assert behind > 3
+    await kept.catch_up()
+    assert await _caught_up_ms(kept, board) > before_ms
+
+
+async def _caught_up_ms(kept: Kept, board: Board) -> int:
+    page = await kept.index.page_at(board.season.number, offset=0, limit=1, fresh=Freshness())
+    return page.view.caught_up_ms
 
 
 async def test_a_late_apply_after_healing_changes_nothing(kept: Kept) -> None:

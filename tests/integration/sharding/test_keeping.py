@@ -31,19 +31,38 @@ async def test_the_mark_moves_only_over_transactions_that_are_in(
         await index.apply(xid, [change_of(item_of(16, revision=xid - BIG))])
 
     assert await keeping.done(0, since=BIG, horizon=BIG + 9) == {BIG + 1, BIG + 3}
-    assert not await keeping.checkpoint(0, since=BIG + 1, horizon=BIG + 9, count=1)
-    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=3)
-    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG - 1, count=0)
-    assert await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=2)
-    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=2)
+    assert not await keeping.checkpoint(
+        0, since=BIG + 1, horizon=BIG + 9, count=1, caught_up_ms=None
+    )
+    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=3, caught_up_ms=None)
+    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG - 1, count=0, caught_up_ms=None)
+    assert await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=2, caught_up_ms=None)
+    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=2, caught_up_ms=None)
     assert await keeping.done(0, since=0, horizon=BIG + 99) == {BIG + 9}
     status = (await keeping.shards([SEASON]))[0]
     assert (status.checkpoint, status.checkpoint_time_ms) == (BIG + 9, 1_700_000_000_000)
 
 
+async def test_a_shards_time_moves_with_its_mark_and_never_back(keeping: RedisIndexKeeping) -> None:
+    """Where no time is known, or an earlier one, it stays as it was."""
+    await build(keeping, horizon=100)
+    (made_ms,) = {status.checkpoint_time_ms for status in await keeping.shards([SEASON])}
+    assert made_ms is not None
+    seen = []
+    for horizon, time_ms in ((101, None), (102, made_ms + 5), (103, made_ms + 1), (104, None)):
+        assert await keeping.checkpoint(
+            0, since=horizon - 1, horizon=horizon, count=0, caught_up_ms=time_ms
+        )
+        status = (await keeping.shards([SEASON]))[0]
+        assert status.checkpoint == horizon
+        seen.append(status.checkpoint_time_ms)
+
+    assert seen == [made_ms, made_ms + 5, made_ms + 5, made_ms + 5]
+
+
 async def test_no_mark_is_moved_on_an_empty_node(keeping: RedisIndexKeeping) -> None:
     """A shard without a mark refuses one: only a build gives it its first."""
-    assert not await keeping.checkpoint(3, since=0, horizon=5, count=0)
+    assert not await keeping.checkpoint(3, since=0, horizon=5, count=0, caught_up_ms=None)
     assert (await keeping.shards([]))[3].checkpoint is None
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from core.heal_index import HealIndex
+from core.heal_index import HealIndex, Steps
 from core.ports import LedgerChanges, LedgerTransaction, ShardStatus
 from core.types import IndexChange
+from tests.fakes.held import HeldClock
 
 PAGE = 10
 """Transactions that one look at the outbox gives."""
@@ -21,7 +22,7 @@ class LongHistory:
         """The first page from there on."""
         xids = range(since, 100)[:PAGE]
         transactions = [LedgerTransaction(xid, 0xFFFF, [(1, xid)]) for xid in xids]
-        return LedgerChanges(since + len(transactions), 0, transactions)
+        return LedgerChanges(since + len(transactions), 100, 0, transactions)
 
     async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
         """What each user has now."""
@@ -35,13 +36,17 @@ class Shards:
     stuck: int
     marks: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(16), 0))
     taken: dict[int, set[int]] = field(default_factory=lambda: {n: set() for n in range(16)})
+    told: list[int | None] = field(default_factory=list)
 
     async def shards(self, season_numbers: Sequence[int]) -> Sequence[ShardStatus]:
         """All marks."""
         return [ShardStatus(n, 0, "", True, mark, 0, 0, False) for n, mark in self.marks.items()]
 
-    async def checkpoint(self, shard: int, *, since: int, horizon: int, count: int) -> bool:
+    async def checkpoint(
+        self, shard: int, *, since: int, horizon: int, count: int, caught_up_ms: int | None
+    ) -> bool:
         """As the function in Redis does it."""
+        self.told.append(caught_up_ms)
         complete = len([xid for xid in self.taken[shard] if since <= xid < horizon]) == count
         if complete and self.marks[shard] == since:
             self.marks[shard] = horizon
@@ -62,9 +67,57 @@ class Shards:
 async def test_a_shard_that_takes_nothing_holds_up_no_other() -> None:
     """The others reach the end, however far behind the stuck one stays."""
     shards = Shards(stuck=5)
-    heal = HealIndex(LongHistory(), shards)  # type: ignore[arg-type]
+    heal = HealIndex(LongHistory(), shards, HeldClock())  # type: ignore[arg-type]
 
     for _ in range(100 // PAGE + 1):
         await heal()
 
     assert {shard: mark for shard, mark in shards.marks.items() if mark != 100} == {5: 0}
+
+
+async def test_a_shard_is_caught_up_when_nothing_is_left_and_not_before() -> None:
+    """While a backlog is worked off no time is told; at its end, that of the last look."""
+    shards, clock = Shards(stuck=-1), HeldClock()
+    heal = HealIndex(LongHistory(), shards, clock)  # type: ignore[arg-type]
+
+    for _ in range(100 // PAGE - 1):
+        await heal()
+        clock.ms += 1_000
+    assert set(shards.told) == {None}
+    shards.told.clear()
+
+    await heal()
+    assert set(shards.told) == {clock.ms}
+
+
+def test_an_open_transaction_holds_the_time_back() -> None:
+    """Its id is below all that has committed since, and the horizon stays behind it."""
+    steps = Steps()
+    steps.note(10, 1_000)
+    steps.note(12, 2_000)
+    steps.note(12, 3_000)
+    steps.note(20, 4_000)
+
+    assert [steps.caught_up_ms(horizon) for horizon in (9, 10, 11, 12, 19, 20, 99)] == [
+        None,
+        1_000,
+        1_000,
+        3_000,
+        3_000,
+        4_000,
+        4_000,
+    ]
+
+
+def test_many_looks_are_remembered_roughly() -> None:
+    """Never too new a time, and never by much too old a one."""
+    steps = Steps()
+    for number in range(10_000):
+        steps.note(number, number)
+
+    assert len(steps.newest) <= 1_024
+    for horizon in range(0, 10_000, 37):
+        told = steps.caught_up_ms(horizon)
+        assert told is None or told <= horizon
+    assert steps.caught_up_ms(9_999) == 9_999
+    assert (steps.caught_up_ms(9_000) or 0) > 8_900
