@@ -16,9 +16,11 @@ class WatchSettings(BaseModel):
     """Watches that the worker holds at once; more get RESOURCE_EXHAUSTED."""
     watches_per_caller_max: int = Field(default=2_000, ge=1, le=1_000_000)
     """Watches from one host, over all its connections."""
-    users_per_board_max: int = Field(default=10_000, ge=100, le=1_000_000)
-    """Users of one board that are followed, those of different lists counted apart: all of them
-    are read again in every interval."""
+    boards_max: int = Field(default=1_000, ge=1, le=100_000)
+    """Boards that the worker follows; the top and the lists of users count apart, and so does each
+    rank mode: each is read again in every interval."""
+    users_max: int = Field(default=2_000, ge=100, le=1_000_000)
+    """Users that the worker follows, those of different lists counted apart."""
     heartbeat_s: float = Field(default=15.0, ge=0.1, le=600)
     """After how long without a message a watcher is told that nothing changed."""
 
@@ -27,6 +29,7 @@ class WatchSettings(BaseModel):
         return WatchLimits(
             watch_count_max=self.watches_max,
             watch_count_per_caller_max=self.watches_per_caller_max,
-            user_count_per_board_max=self.users_per_board_max,
+            board_count_max=self.boards_max,
+            user_count_max=self.users_max,
             heartbeat_s=self.heartbeat_s,
         )

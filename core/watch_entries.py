@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from core.errors import Draining, InvalidInput, TooManyWatches
 from core.reading import Question, Reading
 from core.types import Board, Exactness, RankMode, ReadMeta, ReadOptions, Source
-from core.watch_polling import Poller, Watcher, wait
+from core.watch_polling import Poller, PollerName, Shared, Watcher, wait
 from core.watch_states import (
     NO_STATE,
     KnownStates,
@@ -32,24 +32,25 @@ class WatchLimits:
 
     watch_count_max: int = 10_000
     watch_count_per_caller_max: int = 2_000
-    user_count_per_board_max: int = 10_000
+    board_count_max: int = 1_000
+    user_count_max: int = 2_000
     heartbeat_s: float = 15.0
 
 
 class WatchEntries:
     """Answers WatchEntries.
 
-    All watchers of a season share its reads (core/watch_polling.py): one of the top, and one of
-    all watched users, in the shortest interval that any of them asked for. A watcher holds the
-    state it was told last and no queue: who reads slowly is told less often, and never falls
-    behind.
+    All watchers of a season share its reads (core/watch_polling.py), by rank mode: one of the top,
+    a round trip, and one of all watched users, two of them, each in the shortest interval that
+    any of its watchers asked for. A watcher holds the state it was told last and no queue: who
+    reads slowly is told less often, and never falls behind.
     """
 
     def __init__(self, reading: Reading, limits: WatchLimits) -> None:
         self._reading = reading
         self._limits = limits
-        self._known = KnownStates()
-        self._pollers: dict[tuple[int, RankMode], Poller] = {}
+        self._shared = Shared()
+        self._pollers: dict[PollerName, Poller] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._callers: Counter[str] = Counter()
 
@@ -70,30 +71,29 @@ class WatchEntries:
     ) -> AsyncGenerator[WatchMessage, None]:
         """The messages of one watch; of the options, rank_mode and season_id count.
 
-        Cost: a share of the season's reads. Raises BoardNotFound, also later, SeasonNotFound,
-        TooManyWatches, InvalidInput for a resume_token of another question, and Unavailable where
+        Cost: a share of the season's reads. Raises BoardNotFound and TooManyWatches, also later,
+        SeasonNotFound, InvalidInput for a resume_token of another question, and Unavailable where
         the index cannot be read the first time.
         """
         with self._admitted(caller):
             question = await self._reading.question(
                 board_id, ReadOptions(season_id=options.season_id)
             )
-            watch = _Watch(self._reading, self._known, question, target, options.rank_mode)
+            watch = _Watch(self._reading, self._shared.known, question, target, options.rank_mode)
             if resume_token:
                 watch.resume(resume_token, season_named=bool(options.season_id))
             while True:
                 if watch.new_season is not None:
-                    yield watch.season_change()
-                    watch.told()
+                    message = watch.season_change()
+                    yield message
+                    watch.told(message)
                     if options.season_id:
                         return
                 watcher = self._join(watch.question, target, options.rank_mode, min_interval_ms)
                 try:
-                    while (
-                        message := await watch.next(watcher, self._limits.heartbeat_s)
-                    ) is not None:
-                        yield message
-                        watch.told()
+                    while following := await watch.next(watcher, self._limits.heartbeat_s):
+                        yield following
+                        watch.told(following)
                 finally:
                     watcher.leave()
 
@@ -124,30 +124,31 @@ class WatchEntries:
     def _join(
         self, question: Question, target: WatchTarget, mode: RankMode, min_interval_ms: int
     ) -> Watcher:
-        key = (question.season.number, mode)
-        poller = self._pollers.get(key)
+        name = PollerName(question.season.number, mode, bool(target.user_ids))
+        poller = self._pollers.get(name)
         if poller is None or not poller.follows(target):
-            self._require_room(question.season.number, target)
+            self._require_room(name, target)
         if poller is None:
-            poller = self._pollers[key] = self._start(question, mode)
+            poller = self._pollers[name] = self._start(question, name)
         return poller.join(target, min_interval_ms)
 
-    def _require_room(self, season_number: int, target: WatchTarget) -> None:
-        most = self._limits.user_count_per_board_max
-        pollers = [self._pollers.get((season_number, mode)) for mode in RankMode]
-        watched = sum(poller.user_count for poller in pollers if poller is not None)
-        if watched + len(target.user_ids) > most:
-            raise TooManyWatches(f"of one board, this server follows at most {most} users")
+    def _require_room(self, name: PollerName, target: WatchTarget) -> None:
+        limits = self._limits
+        # A poller that nobody watches any more ends by itself.
+        watched = {name for name, poller in self._pollers.items() if poller.watched}
+        if len(watched | {name}) > limits.board_count_max:
+            raise TooManyWatches(f"this server follows at most {limits.board_count_max} boards")
+        user_count = sum(poller.user_count for poller in self._pollers.values())
+        if user_count + len(target.user_ids) > limits.user_count_max:
+            raise TooManyWatches(f"this server follows at most {limits.user_count_max} users")
 
-    def _start(self, question: Question, mode: RankMode) -> Poller:
-        key = (question.season.number, mode)
-
+    def _start(self, question: Question, name: PollerName) -> Poller:
         def ended() -> None:
             # Somebody may have begun anew in the meantime.
-            if self._pollers.get(key) is poller:
-                del self._pollers[key]
+            if self._pollers.get(name) is poller:
+                del self._pollers[name]
 
-        poller = Poller(self._reading, question, mode, known=self._known, on_end=ended)
+        poller = Poller(self._reading, question, name, self._shared, on_end=ended)
         # The loop itself keeps only weak references to tasks.
         self._tasks.add(poller.task)
         poller.task.add_done_callback(self._tasks.discard)
@@ -174,7 +175,7 @@ class _Watch:
         self._resumed: bytes | None = None
         self._sent: WatchState | None = None
         self._meta: ReadMeta | None = None
-        self._told_s = reading.clock.monotonic_s()
+        self._told_s = self._changed_s = reading.clock.monotonic_s()
 
     def resume(self, token: str, *, season_named: bool) -> None:
         """Goes on from an earlier watch. Raises InvalidInput for the token of another question."""
@@ -205,13 +206,18 @@ class _Watch:
         )
         return self._bare(WatchEvent.SEASON_CHANGE, self._meta)
 
-    def told(self) -> None:
+    def told(self, message: WatchMessage) -> None:
         """Notes that the transport has taken the last message."""
-        self._begun = True
         self._told_s = self._reading.clock.monotonic_s()
+        if not self._begun or message.event is not WatchEvent.HEARTBEAT:
+            # min_interval lies between changes, whatever was said between them.
+            self._changed_s = self._told_s
+        self._begun = True
 
     async def next(self, watcher: Watcher, heartbeat_s: float) -> WatchMessage | None:
-        """The next message, when there is one; None when the season is over."""
+        """The next message, when there is one; None when the season is over, and the last of it
+        is told.
+        """
         while True:
             watcher.wake.clear()
             match watcher.poller.ended:
@@ -219,32 +225,47 @@ class _Watch:
                     # Many tasks raise the same one; each would add its own lines to it.
                     raise error.with_traceback(None)
                 case Board() as board:
-                    self.new_season = board
-                    return None
-            silent_s = self._reading.clock.monotonic_s() - self._told_s
-            message = self._message(watcher, silent_s, heartbeat_s)
+                    message = self._news(watcher)
+                    if message is None:
+                        self.new_season = board
+                    return message
+            message = self._message(watcher, heartbeat_s)
             if message is not None:
                 return message
             watcher.pausing = self._begun and watcher.ready and self._is_behind(watcher)
-            look_s = heartbeat_s
-            if watcher.pausing:
-                look_s = min(look_s, watcher.interval_ms / 1000)
-            # Before the first message there is nothing to be due: the first read wakes in any case.
-            await wait(watcher.wake, look_s - silent_s if self._begun else heartbeat_s)
+            await wait(watcher.wake, self._wait_s(watcher, heartbeat_s))
 
-    def _message(
-        self, watcher: Watcher, silent_s: float, heartbeat_s: float
-    ) -> WatchMessage | None:
-        feed = watcher.feed
+    def _message(self, watcher: Watcher, heartbeat_s: float) -> WatchMessage | None:
         if watcher.failure is not None and not self._begun:
             raise watcher.failure.with_traceback(None)
-        if watcher.ready and feed.state is not None and feed.meta is not None:
-            if self._sent is None:
-                return self._first(watcher, feed.state, feed.meta)
-            if self._is_behind(watcher) and silent_s >= watcher.interval_ms / 1000:
-                return self._shared(watcher, WatchEvent.CHANGES, feed.state, feed.meta)
-        if self._begun and silent_s >= heartbeat_s:
+        now_s = self._reading.clock.monotonic_s()
+        if self._sent is None or now_s >= self._changed_s + watcher.interval_ms / 1000:
+            message = self._news(watcher)
+            if message is not None:
+                return message
+        if self._begun and now_s >= self._told_s + heartbeat_s:
             return self._bare(WatchEvent.HEARTBEAT, self._meta_now(watcher))
+        return None
+
+    def _wait_s(self, watcher: Watcher, heartbeat_s: float) -> float:
+        """How long nothing is due unless the watcher is woken."""
+        if not self._begun:
+            # There is nothing to be due: the first read wakes in any case.
+            return heartbeat_s
+        due_s = self._told_s + heartbeat_s
+        if watcher.pausing:
+            due_s = min(due_s, self._changed_s + watcher.interval_ms / 1000)
+        return due_s - self._reading.clock.monotonic_s()
+
+    def _news(self, watcher: Watcher) -> WatchMessage | None:
+        """The message that leads to the latest state; None where that is told, or not read yet."""
+        state, meta = watcher.feed.state, watcher.feed.meta
+        if not watcher.ready or state is None or meta is None:
+            return None
+        if self._sent is None:
+            return self._first(watcher, state, meta)
+        if self._is_behind(watcher):
+            return self._shared(watcher, WatchEvent.CHANGES, state, meta)
         return None
 
     def _first(self, watcher: Watcher, state: WatchState, meta: ReadMeta) -> WatchMessage:

@@ -1,21 +1,19 @@
-"""One reader for all watchers of a season: it reads once for as many as there are."""
+"""One read for all who watch the top of a season, and one for all who watch users of it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from core.errors import BoardNotFound, LedgerUnavailable, StandingsError
-from core.ordering import ranks_of
-from core.ports import IndexedEntry, IndexView, KeyRange
+from core.errors import BoardNotFound, StandingsError
 from core.reading import Question, Reading
-from core.types import Board, RankedEntry, RankMode, ReadMeta, ReadOptions
+from core.types import Board, RankedEntry, RankMode, ReadMeta
+from core.watch_reads import SeasonBoard, SeasonReader, WatchSlots
 from core.watch_states import (
     KnownStates,
     WatchMessage,
@@ -27,10 +25,8 @@ from core.watch_states import (
 
 _log = logging.getLogger(__name__)
 
-_TICK_MIN_S: Final = 0.1
+_PAUSE_MIN_S: Final = 0.1
 """The shortest time between two reads, also where watchers join one after another."""
-_LOOKUP_S: Final = 0.1
-"""How long a read waits for PostgreSQL to tell the board's season; the index answers without."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +67,7 @@ class Watcher:
     poller: Poller
     feed: Feed
     interval_ms: int
-    first_tick: int
+    first_read: int
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False
     pausing: bool = False
@@ -82,33 +78,54 @@ class Watcher:
         self.poller.leave(self)
 
 
-class Poller:
-    """Reads a season for its watchers, once in the shortest interval that any of them asked for.
+class PollerName(NamedTuple):
+    """What one poller reads: a season's users, or else its top, by a rank mode."""
 
-    `ended`: there is nothing to read any more, because of an error, or because the board, as it
-    is now, has another season.
+    season_number: int
+    mode: RankMode
+    of_users: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all pollers of a worker have in common."""
+
+    known: KnownStates = field(default_factory=KnownStates)
+    slots: WatchSlots = field(default_factory=WatchSlots)
+
+
+class Poller:
+    """Reads a season for its watchers, once in the shortest interval that any of them asked for:
+    its top, or else the users that they follow.
+
+    From the end of a read to the next one it is at least that interval, and at least as long as
+    the read took. `ended`: there is nothing to read any more, because of an error, or because the
+    board, as it is now, has another season.
     """
 
     def __init__(
         self,
         reading: Reading,
         question: Question,
-        mode: RankMode,
+        name: PollerName,
+        shared: Shared,
         *,
-        known: KnownStates,
         on_end: Callable[[], None],
     ) -> None:
-        self._reading = reading
+        self._clock = reading.clock
         self._question = question
-        self._mode = mode
-        self._known = known
+        self._mode = name.mode
+        self._known = shared.known
         self._on_end = on_end
+        self._board = SeasonBoard(reading, question.board, shared.slots)
+        reader = SeasonReader(reading, name.mode)
+        self._read = reader.users if name.of_users else reader.tops
+        self._slot = shared.slots.users if name.of_users else shared.slots.tops
         self._feeds: dict[WatchTarget, Feed] = {}
         self._intervals: Counter[int] = Counter()
         self._new: set[Watcher] = set()
-        self._made: dict[tuple[bytes, bytes, int], RankedEntry] = {}
-        self._ticks = 0
-        self._tick_s = -math.inf
+        self._reads = 0
+        self._read_end_s = self._read_took_s = 0.0
         self._nudge = asyncio.Event()
         self.user_count = 0
         """The users of all targets, those of different targets counted apart."""
@@ -118,9 +135,9 @@ class Poller:
         self.task = asyncio.create_task(self._run())
 
     @property
-    def season_number(self) -> int:
-        """The season that is read."""
-        return self._question.season.number
+    def watched(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self._intervals)
 
     def follows(self, target: WatchTarget) -> bool:
         """Whether somebody watches this target already."""
@@ -134,7 +151,7 @@ class Poller:
             feed = self._feeds[target] = Feed(target, name)
             self.user_count += len(target.user_ids)
         # What is read at this moment began before the watcher came.
-        watcher = Watcher(self, feed, interval_ms, self._ticks + 1)
+        watcher = Watcher(self, feed, interval_ms, self._reads + 1)
         feed.watchers.add(watcher)
         self._new.add(watcher)
         self._intervals[interval_ms] += 1
@@ -167,7 +184,7 @@ class Poller:
     async def _run(self) -> None:
         try:
             while self._intervals and self.ended is None:
-                await self._tick()
+                await self._look()
                 await self._pause()
         except Exception as error:  # noqa: BLE001 - a bug ends the watches, none waits for ever
             _log.exception("watching a season broke")
@@ -178,123 +195,67 @@ class Poller:
     async def _pause(self) -> None:
         """Returns when the next read is due, or there is nobody left to read for."""
         while self._intervals and self.ended is None:
-            least_s = _TICK_MIN_S if self._new else min(self._intervals) / 1000
-            left_s = self._tick_s + max(least_s, _TICK_MIN_S) - self._reading.clock.monotonic_s()
+            least_s = _PAUSE_MIN_S if self._new else min(self._intervals) / 1000
+            pause_s = max(least_s, _PAUSE_MIN_S, self._read_took_s)
+            left_s = self._read_end_s + pause_s - self._clock.monotonic_s()
             if left_s <= 0:
                 return
             self._nudge.clear()
             await wait(self._nudge, left_s)
 
-    async def _tick(self) -> None:
-        self._ticks += 1
-        self._tick_s = self._reading.clock.monotonic_s()
-        failure = None
+    async def _look(self) -> None:
+        """Reads for everybody who watches by now; a season that is over once more."""
         try:
-            await self._read()
+            board = await self._board.get()
+            over = board.season != self._question.season
+            if not over:
+                self._question = replace(self._question, board=board)
+            async with self._slot:
+                # Whoever waited here for the others may have gone meanwhile.
+                if not self._intervals or self.ended is not None:
+                    return
+                await self._look_now()
         except BoardNotFound as error:
             self.end(error)
-            return
+        else:
+            if over:
+                self.end(board)
+
+    async def _look_now(self) -> None:
+        self._reads += 1
+        self._question = replace(self._question, as_of_ms=self._clock.now_ms())
+        began_s = self._clock.monotonic_s()
+        failure = None
+        try:
+            await self._read_feeds(self._question)
+        except BoardNotFound:
+            raise
         except StandingsError as error:
             failure = error
+        self._read_end_s = self._clock.monotonic_s()
+        self._read_took_s = self._read_end_s - began_s
         self.failing = failure is not None
-        for watcher in [each for each in self._new if each.first_tick <= self._ticks]:
+        for watcher in [each for each in self._new if each.first_read <= self._reads]:
             watcher.ready = failure is None
             watcher.failure = failure
             watcher.wake.set()
             if watcher.ready:
                 self._new.discard(watcher)
 
-    async def _read(self) -> None:
-        question = await self._look_up()
-        if question.season != self._question.season:
-            self.end(question.board)
-            return
-        self._question = question
+    async def _read_feeds(self, question: Question) -> None:
         # Those that join while the index answers are read for the next time.
         feeds = list(self._feeds.values())
-        made: dict[tuple[bytes, bytes, int], RankedEntry] = {}
-        tops = [feed for feed in feeds if feed.target.top_count]
-        if tops:
-            count = max(feed.target.top_count for feed in tops)
-            entries, view = await self._top(question, count, made)
-            for feed in tops:
-                self._publish(feed, entries[: feed.target.top_count], question, view)
-        lists = [feed for feed in feeds if feed.target.user_ids]
-        if lists:
-            await self._read_users(question, lists, made)
-        self._made = made
-
-    async def _look_up(self) -> Question:
-        """The question as of now; with the season known before where PostgreSQL is silent."""
-        board_id = self._question.board.spec.board_id
-        with suppress(LedgerUnavailable, TimeoutError):
-            async with asyncio.timeout(_LOOKUP_S):
-                return await self._reading.question(board_id, ReadOptions())
-        return replace(self._question, as_of_ms=self._reading.clock.now_ms())
-
-    async def _top(
-        self, question: Question, count: int, made: dict[tuple[bytes, bytes, int], RankedEntry]
-    ) -> tuple[Sequence[RankedEntry], IndexView]:
-        window = await self._reading.ask(
-            question,
-            lambda: self._reading.index.window(
-                question.season.number,
-                b"",
-                above=0,
-                below=count,
-                within=KeyRange(),
-                fresh=question.fresh,
-            ),
-        )
-        ranks = ranks_of([key for key, _ in window.below], self._mode)
-        entries = [
-            self._entry(question, key, tail, rank, made)
-            for (key, tail), rank in zip(window.below, ranks, strict=True)
-        ]
-        return entries, window.view
-
-    async def _read_users(
-        self,
-        question: Question,
-        feeds: Sequence[Feed],
-        made: dict[tuple[bytes, bytes, int], RankedEntry],
-    ) -> None:
-        user_ids = sorted({user_id for feed in feeds for user_id in feed.target.user_ids})
-        ranks, view = await self._reading.rank(question, user_ids, self._mode)
+        found, view = await self._read(question, [feed.target for feed in feeds])
+        meta = question.meta(view)
         for feed in feeds:
-            found: list[tuple[IndexedEntry, int]] = [
-                ranks[user_id] for user_id in feed.target.user_ids if user_id in ranks
-            ]
-            found.sort(key=lambda ranked: ranked[0].key)
-            entries = [
-                self._entry(question, entry.key, entry.tail, rank, made) for entry, rank in found
-            ]
-            self._publish(feed, entries, question, view)
+            self._publish(feed, found[feed.target], meta)
 
-    def _entry(
-        self,
-        question: Question,
-        key: bytes,
-        tail: bytes,
-        rank: int,
-        made: dict[tuple[bytes, bytes, int], RankedEntry],
-    ) -> RankedEntry:
-        """An entry, the same object as long as it stays the same: states share it."""
-        name = (key, tail, rank)
-        entry = made.get(name) or self._made.get(name)
-        if entry is None:
-            entry = RankedEntry(question.ordering.standing(key, tail), rank)
-        made[name] = entry
-        return entry
-
-    def _publish(
-        self, feed: Feed, entries: Sequence[RankedEntry], question: Question, view: IndexView
-    ) -> None:
+    def _publish(self, feed: Feed, entries: Sequence[RankedEntry], meta: ReadMeta) -> None:
         state = feed.state
         if state is None or state.entries != tuple(entries):
             state = state_of(entries)
-            self._known.note(question.season.number, feed.question, state)
-        feed.publish(state, question.meta(view))
+            self._known.note(self._question.season.number, feed.question, state)
+        feed.publish(state, meta)
 
     def _watchers(self) -> Iterator[Watcher]:
         for feed in self._feeds.values():

@@ -20,6 +20,8 @@ _STATES_PER_QUESTION_MAX: Final = 32
 _ENTRIES_MAX: Final = 500_000
 """8 bytes each where a state shares its entries with the one before, about 300 where it does
 not."""
+_STATE_AS_ENTRIES: Final = 8
+"""What a state itself counts, so that many empty ones are bounded, too."""
 _ENTRY = struct.Struct(">qqqqq")
 
 
@@ -104,8 +106,9 @@ def difference(old: WatchState, new: WatchState) -> tuple[tuple[RankedEntry, ...
 class KnownStates:
     """The last states of every question, so that a watcher who comes back is told what changed.
 
-    Up to 32 of each; of all together so many that they hold 500,000 entries, the questions that
-    have not changed for longest go first. A state that went only costs a watcher a snapshot.
+    Up to 32 of each; of all together so many that they hold 500,000 entries, where each state
+    counts as 8 more. The questions that have not changed for longest go first. A state that went
+    only costs a watcher a snapshot.
     """
 
     def __init__(self) -> None:
@@ -119,16 +122,20 @@ class KnownStates:
         states = self._questions.setdefault(key, OrderedDict())
         self._questions.move_to_end(key)
         if states.pop(state.digest, None) is None:
-            self._entry_count += len(state.entries)
+            self._entry_count += _weight(state)
         states[state.digest] = state
         if len(states) > _STATES_PER_QUESTION_MAX:
             _, oldest = states.popitem(last=False)
-            self._entry_count -= len(oldest.entries)
+            self._entry_count -= _weight(oldest)
         while self._entry_count > _ENTRIES_MAX and len(self._questions) > 1:
             _, forgotten = self._questions.popitem(last=False)
-            self._entry_count -= sum(len(each.entries) for each in forgotten.values())
+            self._entry_count -= sum(map(_weight, forgotten.values()))
 
     def get(self, season_number: int, question: bytes, digest: bytes) -> WatchState | None:
         """The state of a digest, None where it is not kept."""
         states = self._questions.get((season_number, question))
         return None if states is None else states.get(digest)
+
+
+def _weight(state: WatchState) -> int:
+    return len(state.entries) + _STATE_AS_ENTRIES

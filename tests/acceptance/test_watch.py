@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -36,6 +37,10 @@ SLOW_INTERVAL_MS = 100
 SLOW_SHOWN = 1_000
 JOIN_S = 0.1
 """While watchers join, the board is read no more often than this."""
+SLOW_MESSAGES_MAX = 10
+"""What fits between a caller who does not read and the server, 64 KiB a stream, and the last
+state; every read has something new to tell."""
+LATENCY_MEDIAN_MAX_S = 0.1
 BATCH = 100
 
 Row = tuple[int, int, int]
@@ -125,9 +130,10 @@ async def test_a_thousand_watchers_of_one_board(
     assert alive[WatchState] <= 2 * 32 + 8
     assert alive[WatchMessage] <= 32 + 8
     assert sum(follower.message_count for follower in followers) >= 3 * WATCHERS
-    assert slow.message_count < (ended_s - began_s) / (SLOW_INTERVAL_MS / 1000) - 5
+    assert slow.message_count <= SLOW_MESSAGES_MAX
+    assert read_count - joined_count > 2 * SLOW_MESSAGES_MAX
     assert len(latencies_s) >= 10
-    assert max(latencies_s) < 5
+    assert statistics.median(latencies_s) < LATENCY_MEDIAN_MAX_S
 
 
 async def test_watches_end_with_the_server(

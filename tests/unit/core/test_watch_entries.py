@@ -9,9 +9,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
-from core.errors import BoardNotFound, IndexUnavailable, LedgerUnavailable, SeasonNotFound
+from core.errors import (
+    BoardNotFound,
+    IndexUnavailable,
+    LedgerUnavailable,
+    QueueFull,
+    SeasonNotFound,
+    WriteConflict,
+)
 from core.types import RankMode, Source
 from core.watch_entries import WatchEvent, WatchMessage, WatchTarget
+from tests.fakes.making import board_spec
 from tests.fixtures.keeping import Kept
 from tests.unit.core.watch_arena import SHORT_S, Arena, arena_of, has, shown, upto
 
@@ -186,19 +194,96 @@ async def test_heartbeats_say_how_old_the_state_is(arena: Arena) -> None:
     assert (after[-1].event, after[-1].meta.staleness_ms) == (WatchEvent.CHANGES, 0)
 
 
-async def test_a_watch_outlives_a_silent_ledger(arena: Arena) -> None:
-    """PostgreSQL only tells the season; who watches is told changes without it."""
+@pytest.mark.parametrize(
+    "failure", [LedgerUnavailable(), QueueFull(), WriteConflict(), TimeoutError()], ids=repr
+)
+async def test_a_watch_outlives_a_silent_ledger(arena: Arena, failure: Exception) -> None:
+    """PostgreSQL only tells the season; who watches is told changes without it, and it is asked
+    again once a second.
+    """
     watch = await arena.open(arena.worker())
     await anext(watch)
-    arena.boards.failure = LedgerUnavailable()
-    asked = arena.boards.calls["get"]
+    arena.boards.failure = failure
+    asked, asked_s = arena.boards.calls["get"], list[float]()
     for score in range(1, 100):
         await arena.submit((1, score))
         await upto(watch, has(1, score))
-        if arena.boards.calls["get"] > asked + 1:
+        if arena.boards.calls["get"] > asked + len(asked_s):
+            asked_s.append(time.monotonic())
+        if len(asked_s) == 2:
             break
 
-    assert arena.boards.calls["get"] > asked + 1
+    assert asked_s[1] - asked_s[0] >= 0.5
+
+
+async def test_heartbeats_do_not_put_changes_off(arena: Arena) -> None:
+    """Whoever wants changes less often than heartbeats is told both."""
+    watch = await arena.open(arena.worker(heartbeat_s=0.1), min_interval_ms=350)
+    await anext(watch)
+    began_s = time.monotonic()
+    await arena.submit((1, 10))
+    *before, change = await upto(watch, has(1, 10))
+
+    assert change.event is WatchEvent.CHANGES
+    assert time.monotonic() - began_s >= 0.3
+    assert {message.event for message in before} == {WatchEvent.HEARTBEAT}
+
+
+async def test_users_do_not_hold_up_the_top(arena: Arena) -> None:
+    """While lists cannot be read, or take for ever, the top is told and is not called old."""
+    worker = arena.worker(heartbeat_s=0.2)
+    top = await arena.open(worker)
+    users = await arena.open(worker, WatchTarget(user_ids=(1,)))
+    await asyncio.gather(anext(top), anext(users))
+    arena.index.failures["users"] = IndexUnavailable()
+    failing = await upto(users, lambda message: message.meta.staleness_ms > 0)
+    quiet = await upto(top, lambda message: message.event is WatchEvent.HEARTBEAT)
+    del arena.index.failures["users"]
+    arena.index.held["users"] = asyncio.Event()
+    await arena.index.waiting.wait()
+    await arena.submit((1, 20))
+    change = (await upto(top, has(1, 20)))[-1]
+    arena.index.held.pop("users").set()
+    told = (await upto(users, has(1, 20)))[-1]
+
+    assert failing[-1].event is WatchEvent.HEARTBEAT
+    assert (quiet[-1].meta.staleness_ms, change.meta.staleness_ms) == (0, 0)
+    assert told.event is WatchEvent.CHANGES
+
+
+async def test_a_few_reads_at_once(arena: Arena) -> None:
+    """Many seasons queue for the index; each is read when its turn comes."""
+    numbers = range(10)
+    for number in numbers:
+        await arena.kept.boards.create(board_spec(f"b{number}"))
+    await arena.kept.build_missing()
+    worker = arena.worker()
+    held = arena.index.held["window"] = asyncio.Event()
+    watches = [await arena.open(worker, board_id=f"b{number}") for number in numbers]
+    reading = [asyncio.create_task(anext(watch)) for watch in watches]
+    while arena.index.calls["window"] < 4 or len(worker._tasks) < len(watches):
+        await asyncio.wait(reading, timeout=0.05)
+    asked = arena.index.calls["window"]
+    held.set()
+    messages = await asyncio.gather(*reading)
+
+    assert asked == 4
+    assert {message.event for message in messages} == {WatchEvent.SNAPSHOT}
+
+
+async def test_a_read_is_followed_by_a_pause_as_long(arena: Arena) -> None:
+    """A slow index is asked half of the time at most."""
+    watch = await arena.open(arena.worker(heartbeat_s=0.05))
+    await anext(watch)
+    held = arena.index.held["window"] = asyncio.Event()
+    await arena.index.waiting.wait()
+    began_s = time.monotonic()
+    await upto(watch, lambda _: time.monotonic() - began_s >= 0.4)
+    held.set()
+    ended_s, asked = time.monotonic(), arena.index.calls["window"]
+    await upto(watch, lambda _: arena.index.calls["window"] > asked)
+
+    assert time.monotonic() - ended_s >= ended_s - began_s - 0.05
 
 
 async def test_the_failure_of_the_first_read_is_the_calls(arena: Arena) -> None:
@@ -258,6 +343,28 @@ async def test_a_named_season_ends_the_watch(arena: Arena) -> None:
     assert first.event is WatchEvent.SNAPSHOT
     assert events[-1] is WatchEvent.SEASON_CHANGE
     assert worker.watch_count == 0
+
+
+@pytest.mark.parametrize("season_id", ["", "s1"])
+async def test_the_last_state_of_a_season_is_told(arena: Arena, season_id: str) -> None:
+    """Before the new season, and whatever the interval; nothing has been read in between."""
+    worker = arena.worker()
+    watches = [
+        await arena.open(worker, season_id=season_id, min_interval_ms=interval_ms)
+        for interval_ms in (1_500, 60_000)
+    ]
+    await asyncio.gather(*map(anext, watches))
+    asked = arena.index.calls["window"]
+    await arena.submit((1, 10))
+    await arena.next_season()
+    told = await asyncio.gather(
+        *(upto(watch, lambda each: each.event is WatchEvent.SEASON_CHANGE) for watch in watches)
+    )
+
+    for change, notice in told:
+        assert (change.event, shown([change])) == (WatchEvent.CHANGES, {1: (1, 10)})
+        assert (change.meta.season_id, notice.meta.season_id) == ("s1", "s2")
+    assert arena.index.calls["window"] == asked + 1
 
 
 async def test_a_deleted_board_ends_the_watch(arena: Arena) -> None:

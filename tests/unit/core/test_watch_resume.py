@@ -95,10 +95,8 @@ async def test_tokens_of_another_question_are_refused(arena: Arena, change: Any)
 
 
 async def test_limits_are_named(arena: Arena) -> None:
-    """Of the worker, of a caller, and of the users of a board; what ends makes room."""
-    worker = arena.worker(
-        watch_count_max=3, watch_count_per_caller_max=2, user_count_per_board_max=3
-    )
+    """Of the worker, of a caller, and of all users; what ends makes room."""
+    worker = arena.worker(watch_count_max=3, watch_count_per_caller_max=2, user_count_max=3)
     first = await arena.open(worker, WatchTarget(user_ids=(1, 2)))
     await anext(first)
     with pytest.raises(TooManyWatches, match="at most 3 users"):
@@ -114,6 +112,23 @@ async def test_limits_are_named(arena: Arena) -> None:
     await first.aclose()
 
     assert (await anext(await arena.open(worker))).event is WatchEvent.SNAPSHOT
+
+
+async def test_boards_are_limited(arena: Arena) -> None:
+    """Each thing that is read apart counts, however many watch it; what ends makes room."""
+    worker = arena.worker(board_count_max=2)
+    top = await arena.open(worker)
+    await anext(top)
+    await anext(await arena.open(worker, mode=RankMode.COMPETITION))
+    again = await arena.open(worker, WatchTarget(top_count=9))
+    await anext(again)
+    users = WatchTarget(user_ids=(1,))
+    with pytest.raises(TooManyWatches, match="at most 2 boards"):
+        await anext(await arena.open(worker, users))
+    await top.aclose()
+    await again.aclose()
+
+    assert (await anext(await arena.open(worker, users))).event is WatchEvent.SNAPSHOT
 
 
 async def test_a_cancelled_watch_leaves_nothing(arena: Arena) -> None:

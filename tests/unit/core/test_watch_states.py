@@ -80,7 +80,19 @@ def test_states_of_all_questions_together_are_bounded() -> None:
         known.note(1, b"%d" % question, large)
     kept = [number for number in range(600) if known.get(1, b"%d" % number, large.digest)]
 
-    assert kept == list(range(100, 600))
+    # 1,000 entries each, and 8 for the state.
+    assert kept == list(range(600 - 500_000 // 1_008, 600))
+
+
+def test_states_without_entries_are_bounded() -> None:
+    """Lists of users who have no entry leave no more behind than others do."""
+    known = KnownStates()
+    empty = state_of(())
+    for question in range(70_000):
+        known.note(1, b"%d" % question, empty)
+    kept = [number for number in range(70_000) if known.get(1, b"%d" % number, empty.digest)]
+
+    assert kept == list(range(70_000 - 500_000 // 8, 70_000))
 
 
 def test_questions_have_names_of_their_own() -> None:

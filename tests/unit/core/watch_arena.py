@@ -24,20 +24,29 @@ SHORT_S = 0.1
 
 
 class Counted:
-    """A port that counts calls, and fails for as long as a test says."""
+    """A port that counts calls, and fails or waits for as long as a test says, in all its methods
+    or in some. `waiting`: one of them does.
+    """
 
     def __init__(self, port: Any) -> None:
         self._port = port
         self.calls: Counter[str] = Counter()
         self.failure: Exception | None = None
+        self.failures: dict[str, Exception] = {}
+        self.held: dict[str, asyncio.Event] = {}
+        self.waiting = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
 
         async def counted(*args: Any, **kwargs: Any) -> Any:
             self.calls[name] += 1
-            if self.failure is not None:
-                raise self.failure
+            failure = self.failure or self.failures.get(name)
+            if failure is not None:
+                raise failure
+            if held := self.held.get(name):
+                self.waiting.set()
+                await held.wait()
             return await method(*args, **kwargs)
 
         return counted
@@ -82,7 +91,8 @@ class Arena:
         read = {"rank_mode": options.pop("mode", RankMode.ORDINAL)}
         read["season_id"] = options.pop("season_id", "")
         arguments = {"min_interval_ms": 100, "resume_token": "", "caller": "host", **options}
-        watch = worker(self.board.spec.board_id, target, options=ReadOptions(**read), **arguments)
+        board_id = arguments.pop("board_id", self.board.spec.board_id)
+        watch = worker(board_id, target, options=ReadOptions(**read), **arguments)
         return await self.stack.enter_async_context(aclosing(watch))
 
     async def next_season(self, *, build: bool = True) -> None:

@@ -261,6 +261,8 @@ async def test_watches_leave_room_for_calls() -> None:
         await watch.aclose()
 
     assert [pb.WatchEntriesResponse.FromString(m).resume_token for m in messages] == ["a token"] * 5
+    # One answer for all, serialized once.
+    assert len(set(map(id, messages))) == 1
     assert answer == b""
 
 
@@ -281,8 +283,8 @@ async def test_a_failing_watch_is_told_its_status() -> None:
 def test_settings_are_the_cores_limits() -> None:
     """What is not set is as the core has it, and every setting comes to its place."""
     settings = WatchSettings(
-        watches_max=7, watches_per_caller_max=5, users_per_board_max=300, heartbeat_s=2
+        watches_max=7, watches_per_caller_max=5, boards_max=9, users_max=300, heartbeat_s=2
     )
 
     assert WatchSettings().limits() == WatchLimits()
-    assert settings.limits() == WatchLimits(7, 5, 300, 2)
+    assert settings.limits() == WatchLimits(7, 5, 9, 300, 2)
