@@ -303,9 +303,10 @@ class Fake(
         return self.answer("DeleteBoard", request, context, boards_pb.DeleteBoardResponse())
 
 
-def start(fake: Fake) -> Any:
-    """A running server of `fake` and its address."""
-    server = grpc.server(ThreadPoolExecutor(max_workers=8), options=(("grpc.so_reuseport", 0),))
+def start(fake: Fake, *, stream_count_max: int = 256) -> Any:
+    """A running server of `fake` and its address; so many streams on each connection."""
+    options = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", stream_count_max))
+    server = grpc.server(ThreadPoolExecutor(max_workers=8), options=options)
     ranking_service_pb2_grpc.add_RankingServiceServicer_to_server(fake, server)
     board_service_pb2_grpc.add_BoardServiceServicer_to_server(fake, server)
     moderation_service_pb2_grpc.add_ModerationServiceServicer_to_server(fake, server)

@@ -11,10 +11,7 @@ from grpc import StatusCode
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2
 from standings_client import (
-    AsyncClient,
     BoardNotFound,
-    Cancelled,
-    Client,
     RankMode,
     StandingsError,
     Unavailable,
@@ -172,6 +169,19 @@ async def test_a_named_season_ends_the_watch(client: Either, fake: Fake) -> None
     assert (last.event, users(last.entries)) == (WatchEvent.SEASON_CHANGE, [1])
     assert last.meta.season_id == "s2"
     assert await over(tap)
+
+
+async def test_a_named_season_that_ended_unseen_ends_the_watch_too(
+    client: Either, fake: Fake
+) -> None:
+    """The stream was away, and now nobody knows the season any more."""
+    tap = Tap(snapshot(entry(1, 1)), refuse(StatusCode.UNAVAILABLE))
+    fake.tell_watch(tap)
+    fake.tell("ListEntries", refuse(StatusCode.NOT_FOUND, "SEASON_NOT_FOUND"))
+    async with Watching(client, "board", top_count=3, season_id="s1") as watch:
+        updates = [await watch.next(), await watch.next()]
+
+    assert (updates[0].event, updates[1]) == (WatchEvent.SNAPSHOT, None)
 
 
 @pytest.mark.parametrize(
@@ -397,84 +407,6 @@ async def test_a_slow_consumer_holds_nobody_up(
 
     assert caught_up
     assert [(one.user_id, one.score) for one in update.changed] == [(1, 200), (2, 0)]
-
-
-async def test_closing_ends_the_stream_at_once(client: Either, fake: Fake) -> None:
-    """No call, thread or task is left."""
-    tap = Tap(snapshot(entry(1, 1)))
-    fake.tell_watch(tap)
-    watch = Watching(client, "board", top_count=3)
-    await watch.next()
-
-    await watch.close()
-
-    assert "standings-watch" not in {thread.name for thread in threading.enumerate()}
-    assert "standings-watch" not in {task.get_name() for task in asyncio.all_tasks()}
-    assert await over(tap)
-    assert await watch.next() is None
-
-
-def test_breaking_out_of_the_loop_ends_the_stream(sync_client: Client, fake: Fake) -> None:
-    """Nobody holds the iterator any more."""
-    tap = Tap(snapshot(entry(1, 1)))
-    fake.tell_watch(tap)
-
-    for _ in sync_client.watch_entries("board", top_count=3):
-        break
-
-    assert tap.ended.wait(10)
-    assert "standings-watch" not in {thread.name for thread in threading.enumerate()}
-
-
-async def test_breaking_out_of_the_loop_ends_the_stream_too(
-    async_client: AsyncClient, fake: Fake
-) -> None:
-    """The event loop closes an iterator that nobody holds."""
-    tap = Tap(snapshot(entry(1, 1)))
-    fake.tell_watch(tap)
-
-    async for _ in async_client.watch_entries("board", top_count=3):
-        break
-
-    assert await over(tap)
-    assert "standings-watch" not in {task.get_name() for task in asyncio.all_tasks()}
-
-
-async def test_cancelling_the_waiting_task_ends_the_stream(
-    async_client: AsyncClient, fake: Fake
-) -> None:
-    """A task that waits for an update may be cancelled at any time."""
-    tap = Tap(snapshot(entry(1, 1)))
-    fake.tell_watch(tap)
-    watch = async_client.watch_entries("board", top_count=3)
-    await anext(watch)
-    waiting = asyncio.ensure_future(anext(watch))
-    await asyncio.sleep(0)
-
-    waiting.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert await over(tap)
-    assert "standings-watch" not in {task.get_name() for task in asyncio.all_tasks()}
-
-
-async def test_a_watch_that_nobody_asks_opens_nothing(client: Either, fake: Fake) -> None:
-    """The stream begins with the first update that is asked for."""
-    await Watching(client, "board", top_count=3).close()
-
-    assert fake.asked["WatchEntries"] == []
-
-
-@pytest.mark.parametrize("kind", [Client, AsyncClient])
-async def test_a_client_closed_under_a_watch_ends_it(kind: Any, address: str, fake: Fake) -> None:
-    """Polls would find nobody either."""
-    client = Either(kind(address))
-    async with Watching(client, "board", top_count=3) as watch:
-        await watch.next()
-        await client.call("close")
-        with pytest.raises(Cancelled):
-            await watch.next()
 
 
 async def test_a_fault_of_the_client_is_raised(

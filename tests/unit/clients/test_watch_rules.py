@@ -75,6 +75,9 @@ class Server:
         if request.resume_token:
             self.states.append(self.states[int(request.resume_token)])
             self.tell()
+            if not self.unsaid:
+                # As the contract's server does, so that a poll in between does not stand.
+                self._say(WatchEvent.HEARTBEAT, (), ())
         else:
             self._say(WatchEvent.SNAPSHOT, self.board.top(), ())
 
@@ -103,10 +106,12 @@ def failed(code: StatusCode = StatusCode.UNAVAILABLE, **details: Any) -> Any:
     return error_of(code, "told by the test", ErrorDetails(**details))
 
 
-def watch_of(time: FakeTime, options: Any = None, **question: Any) -> Watch:
+def watch_of(
+    time: FakeTime, options: Any = None, *, heartbeats: bool = False, **question: Any
+) -> Watch:
     """A watch on a fake clock."""
     asked = Question("board", **{"top_count": TOP_COUNT, **question})
-    return Watch(asked, options or WatchOptions(), time.environment(), heartbeats=False)
+    return Watch(asked, options or WatchOptions(), time.environment(), heartbeats=heartbeats)
 
 
 def ids(entries: Any) -> Any:
@@ -359,3 +364,76 @@ def test_what_is_about_to_be_replaced_waits_for_the_snapshot() -> None:
 
     assert between is None
     assert (update.event, update.entries) == (WatchEvent.SEASON_CHANGE, ())
+
+
+def meta_at(at_s: int, *, stale: bool, season: str = "s1") -> Any:
+    """What an answer says of its time."""
+    meta = types_pb2.ReadMeta(season_id=season, stale=stale)
+    meta.as_of.FromSeconds(at_s)
+    return meta
+
+
+@pytest.mark.parametrize(
+    ("meta", "taken"),
+    [
+        (meta_at(75, stale=True), False),
+        (meta_at(75, stale=True, season="s0"), False),
+        (meta_at(75, stale=False), True),
+        (meta_at(100, stale=True), True),
+        (meta_at(105, stale=True), True),
+        (types_pb2.ReadMeta(season_id="s1", stale=True), True),
+    ],
+    ids=["stale", "a season before", "another clock", "as old", "newer", "of no time"],
+)
+def test_a_stale_poll_does_not_take_the_state_back(meta: Any, taken: Any) -> None:
+    """It is a sign of life, and no more; what was read now counts, whatever the clock says."""
+    watch = watch_of(FakeTime(), heartbeats=True)
+    watch.opened()
+    rows = [types_pb2.Entry(user_id=1, rank=1, score=score) for score in (50, 40)]
+    event = pb.WATCH_EVENT_SNAPSHOT
+    known = meta_at(100, stale=False)
+    watch.receive(pb.WatchEntriesResponse(event=event, entries=rows[:1], meta=known))
+    first = watch.take()
+    watch.broke(failed())
+    watch.polled(pb.ListEntriesResponse(entries=rows[1:], meta=meta))
+    update = watch.take()
+
+    assert (update.event is WatchEvent.CHANGES, update.streaming) == (taken, False)
+    assert [entry.score for entry in update.entries] == [40 if taken else 50]
+    assert taken or (update.event, update.meta) == (WatchEvent.HEARTBEAT, first.meta)
+
+
+@pytest.mark.parametrize("by_poll", [True, False])
+def test_a_named_season_that_is_gone_finishes_the_watch(by_poll: Any) -> None:
+    """What was not told yet is told first."""
+    watch = watch_of(FakeTime(), season_id="s1")
+    watch.opened()
+    watch.receive(pb.WatchEntriesResponse(event=pb.WATCH_EVENT_SNAPSHOT))
+    watch.broke(failed())
+    watch.opened()
+    gone = failed(StatusCode.NOT_FOUND, reason="SEASON_NOT_FOUND")
+    (watch.poll_failed if by_poll else watch.broke)(gone)
+
+    assert watch.finished
+    assert watch.take().event is WatchEvent.SNAPSHOT
+
+
+@pytest.mark.parametrize(
+    ("season", "told", "reason"),
+    [
+        ("s1", False, "SEASON_NOT_FOUND"),
+        ("", True, "SEASON_NOT_FOUND"),
+        ("s1", True, "BOARD_NOT_FOUND"),
+    ],
+)
+def test_what_was_never_there_is_raised(season: str, told: Any, reason: str) -> None:
+    """Only a season that was named, and was seen, can be over."""
+    watch = watch_of(FakeTime(), season_id=season)
+    watch.opened()
+    if told:
+        watch.receive(pb.WatchEntriesResponse(event=pb.WATCH_EVENT_SNAPSHOT))
+    gone = failed(StatusCode.NOT_FOUND, reason=reason)
+
+    with pytest.raises(type(gone)):
+        watch.broke(gone)
+    assert not watch.finished

@@ -19,3 +19,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+# An open stream takes a place on its connection, and a call that finds none waits unseen: watches
+# have a connection of their own, which channels of one process else share. It is made with the
+# first of them, as a channel connects with its first call.
+WATCH_CHANNEL_OPTIONS: Final = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))

@@ -39,6 +39,7 @@ def user_deleted(response: pb.DeleteUserResponse) -> UserDeleted:
     """How far a deletion is."""
     created, complete = response.HasField("create_time"), response.HasField("complete_time")
     return UserDeleted(
+        erasure=Erasure(response.erasure),
         deleted_entry_count=response.deleted_entry_count,
         erased_submission_count=response.erased_submission_count,
         done=response.done,

@@ -25,12 +25,17 @@ from standings_client.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    SeasonNotFound,
     StandingsError,
+    TooManyWatches,
     Unauthenticated,
     Unavailable,
     Unimplemented,
 )
 from standings_client.types import ReadMeta, ReadOptions, WatchEvent, WatchQuestion, WatchUpdate
+
+# Servers allow 256 streams a connection, and one that was left may take its place a while longer.
+WATCH_COUNT_MAX: Final = 200
 
 # Neither a later stream nor a poll would be answered otherwise. All else may pass.
 _FINAL: Final = (
@@ -71,6 +76,27 @@ class WatchOptions:
             raise ValueError("the times of a watch: above 0")
         if self.reopen_max_s < self.reopen_first_s:
             raise ValueError("reopen_max_s: at least reopen_first_s")
+
+
+class OpenWatches:
+    """The open watches of one client, WATCH_COUNT_MAX at most.
+
+    Has no lock: a collector may end one watch in the midst of another's `add`, on the same thread.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[Watch] = set()
+
+    def add(self, watch: Watch) -> None:
+        """Counts a watch until it is discarded. Raises TooManyWatches."""
+        self._open.add(watch)
+        if len(self._open) > WATCH_COUNT_MAX:
+            self._open.discard(watch)
+            raise TooManyWatches(f"at most {WATCH_COUNT_MAX} watches on one client")
+
+    def discard(self, watch: Watch) -> None:
+        """The watch is over."""
+        self._open.discard(watch)
 
 
 class Action(Enum):
@@ -220,6 +246,8 @@ class Watch:
         if self._drop_stale_token(error):
             self._open_at_s = now_s
             return
+        if self._season_is_over(error):
+            return
         self._note_failure(error)
         # A stream that is taken and dropped at once, again and again, is no good sign.
         if now_s - self._opened_at_s >= self._options.reopen_max_s:
@@ -243,19 +271,23 @@ class Watch:
             # The stream does not send it, and the same entry has to be equal from both.
             entry.list_rank = 0
         meta = _codec.meta_value(response.meta)
+        state = _State(_codec.entry_values(response.entries), meta, streaming=False)
         event = WatchEvent.HEARTBEAT
-        entries = _codec.entry_values(response.entries)
         if self._latest is None:
             event = WatchEvent.SNAPSHOT
+        elif _is_older(meta, self._latest.meta):
+            state = self._latest._replace(streaming=False)
         elif meta.season_id != self._season_id:
             event = WatchEvent.SEASON_CHANGE
-        elif entries != self._latest.entries:
+        elif state.entries != self._latest.entries:
             event = WatchEvent.CHANGES
-        self._take_in(_State(entries, meta, streaming=False), event)
+        self._take_in(state, event)
 
     def poll_failed(self, error: StandingsError) -> None:
         """A poll failed. Raises the error where another try cannot mend it."""
         self._polls_again()
+        if self._season_is_over(error):
+            return
         if self._note_failure(error) >= self._options.give_up_s:
             raise error
 
@@ -322,6 +354,16 @@ class Watch:
         self._note(WatchEvent.GAP)
         return True
 
+    def _season_is_over(self, error: StandingsError) -> bool:
+        """Whether a named season was there and is no more, which finishes the watch.
+
+        There is no last update, since nobody said which season is next.
+        """
+        known = self._fresh or self._shown is not None
+        over = isinstance(error, SeasonNotFound) and bool(self._question.season_id) and known
+        self.finished = self.finished or over
+        return over
+
     def _note_failure(self, error: StandingsError) -> float:
         """For how many seconds nothing has been answered. Raises an error that is final."""
         if isinstance(error, _FINAL):
@@ -343,3 +385,14 @@ class Watch:
 
     def _in_time(self, action: Action, at_s: float) -> Plan:
         return Plan(action, max(at_s - self._environment.monotonic_s(), 0.0))
+
+
+def _is_older(polled: ReadMeta, known: ReadMeta) -> bool:
+    """Whether a poll was answered with something older than is known.
+
+    Only of an answer that says it is stale, as one from a cache does: what is read now is news,
+    and two servers' clocks may disagree about when that is.
+    """
+    if not polled.stale or polled.as_of is None or known.as_of is None:
+        return False
+    return polled.as_of < known.as_of

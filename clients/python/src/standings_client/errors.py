@@ -216,7 +216,9 @@ class ResourceExhausted(StandingsError):
 
 
 class TooManyWatches(ResourceExhausted):
-    """The server follows as many boards as it will; watch_entries polls meanwhile."""
+    """The server follows as many boards as it will, and watch_entries polls meanwhile; or the
+    client does, and watch_entries raises it.
+    """
 
     REASON = "TOO_MANY_WATCHES"
 

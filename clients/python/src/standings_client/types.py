@@ -444,9 +444,11 @@ class UserDeleted:
     """How far a deletion is.
 
     The entries are gone; `erased_submission_count` submissions are erased or anonymized so far,
-    and `done` says whether all are. `complete_time` is None until then.
+    and `done` says whether all are. `complete_time` is None until then. `erasure` is what is done
+    with them: of several that were asked for, the strictest.
     """
 
+    erasure: Erasure
     deleted_entry_count: int
     erased_submission_count: int
     done: bool

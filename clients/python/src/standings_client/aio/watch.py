@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import grpc
@@ -13,7 +14,7 @@ from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 from standings_client._environment import Environment
 from standings_client._status import error_from_rpc
-from standings_client._watch import Action, Question, Watch
+from standings_client._watch import Action, OpenWatches, Question, Watch
 from standings_client._window import CLIENT_CLOSED
 from standings_client.aio.calls import Calls
 from standings_client.errors import StandingsError, Unavailable
@@ -25,22 +26,24 @@ _ENDED: Final = "the server ended the stream"
 _Stream: TypeAlias = "grpc.aio.UnaryStreamCall[pb.WatchEntriesRequest, pb.WatchEntriesResponse]"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the watches of one client have in common; `streams` has a connection of its own."""
+
+    streams: pb_grpc.RankingServiceAsyncStub
+    polls: pb_grpc.RankingServiceAsyncStub
+    calls: Calls
+    environment: Environment
+    watches: OpenWatches
+
+
 class Follower:
     """Does what a Watch plans: a task reads the stream, the caller's own does the rest."""
 
-    def __init__(
-        self,
-        stub: pb_grpc.RankingServiceAsyncStub,
-        calls: Calls,
-        question: Question,
-        watch: Watch,
-        environment: Environment,
-    ) -> None:
-        self._stub = stub
-        self._calls = calls
+    def __init__(self, shared: Shared, question: Question, watch: Watch) -> None:
+        self._shared = shared
         self._question = question
         self._watch = watch
-        self._environment = environment
         self._call: _Stream | None = None
         self._reader: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -48,6 +51,7 @@ class Follower:
     async def updates(self) -> AsyncGenerator[WatchUpdate, None]:
         """The updates; the stream is gone when the generator is closed."""
         try:
+            self._shared.watches.add(self._watch)
             while True:
                 update = self._watch.take()
                 if update is not None:
@@ -57,6 +61,7 @@ class Follower:
                 else:
                     await self._step()
         finally:
+            self._shared.watches.discard(self._watch)
             await self._leave()
 
     async def _step(self) -> None:
@@ -64,7 +69,7 @@ class Follower:
         action, delay_s = self._watch.plan()
         if self._reader is None:
             if delay_s > 0:
-                await self._environment.sleep_async(delay_s)
+                await self._shared.environment.sleep_async(delay_s)
         elif await self._hears(self._reader, delay_s):
             if not self._reader.done():
                 return
@@ -88,7 +93,7 @@ class Follower:
 
     def _open(self) -> None:
         try:
-            self._call = call = self._stub.WatchEntries(self._watch.opened())
+            self._call = call = self._shared.streams.WatchEntries(self._watch.opened())
         except grpc.aio.UsageError as error:
             raise CLIENT_CLOSED from error
         self._reader = asyncio.create_task(self._read(call), name="standings-watch")
@@ -118,14 +123,15 @@ class Follower:
         self._watch.broke(failure)
 
     async def _poll(self) -> None:
-        attempts = self._calls.begin(None)
+        calls, polls = self._shared.calls, self._shared.polls
+        attempts = calls.begin(None)
         request = self._question.poll
         response: pb.ListEntriesResponse | pb.BatchGetEntriesResponse
         try:
             if isinstance(request, pb.ListEntriesRequest):
-                response = await self._calls.run(self._stub.ListEntries, request, attempts)
+                response = await calls.run(polls.ListEntries, request, attempts)
             else:
-                response = await self._calls.run(self._stub.BatchGetEntries, request, attempts)
+                response = await calls.run(polls.BatchGetEntries, request, attempts)
         except grpc.aio.UsageError as error:
             raise CLIENT_CLOSED from error
         except StandingsError as error:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import grpc
 
 from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 from standings_client import _codec, _places
-from standings_client._channel import CHANNEL_OPTIONS
+from standings_client._channel import CHANNEL_OPTIONS, WATCH_CHANNEL_OPTIONS
 from standings_client._drafts import Batch, draft_of, draft_of_deletion
 from standings_client._environment import Environment
 from standings_client._ids import SubmissionIds
 from standings_client._retry import RetryPolicy
-from standings_client._watch import Question, Watch, WatchOptions
+from standings_client._watch import OpenWatches, Question, Watch, WatchOptions
 from standings_client._window import StreamOptions
 from standings_client.errors import StandingsError
 from standings_client.sync.boards import Boards
 from standings_client.sync.calls import Calls
 from standings_client.sync.moderation import Moderation
 from standings_client.sync.submitter import StreamSubmitter
-from standings_client.sync.watch import Follower
+from standings_client.sync.watch import Follower, Shared
 from standings_client.types import (
     AroundOptions,
     BatchSubmitResult,
@@ -64,14 +64,20 @@ class Client:
     ) -> None:
         self._environment = environment or Environment()
         self._policy = retry_policy or RetryPolicy()
-        self._channel = (
-            grpc.insecure_channel(address, CHANNEL_OPTIONS)
-            if credentials is None
-            else grpc.secure_channel(address, credentials, CHANNEL_OPTIONS)
+        self._channel, self._watch_channel = (
+            _channel(address, credentials, options)
+            for options in (CHANNEL_OPTIONS, WATCH_CHANNEL_OPTIONS)
         )
         self._stub = pb_grpc.RankingServiceStub(self._channel)
         self._calls = Calls(self._policy, self._environment, timeout_s)
         self._ids = SubmissionIds(self._environment.wall_ms, self._environment.random_bits)
+        self._shared = Shared(
+            streams=pb_grpc.RankingServiceStub(self._watch_channel),
+            polls=self._stub,
+            calls=self._calls,
+            environment=self._environment,
+            watches=OpenWatches(),
+        )
         self.boards = Boards(self._channel, self._calls)
         self.moderation = Moderation(self._channel, self._calls)
 
@@ -87,8 +93,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection and every call on it; leave the submitters first."""
+        """Ends the connections and every call on them; leave the submitters first."""
         self._channel.close()
+        # After the other, on which a watch that breaks would poll.
+        self._watch_channel.close()
 
     def submit_score(
         self,
@@ -188,7 +196,7 @@ class Client:
         timeout_s: float | None = None,
         **options: Unpack[ReadOptions],
     ) -> EntriesAnswer:
-        """The entries of 1 to 1,000 users, best first, each with its rank among them too."""
+        """The entries of up to 1,000 users, best first, each with its rank among them too."""
         attempts = self._calls.begin(timeout_s)
         request = _codec.batch_get_entries_request(board_id, user_ids, **options)
         return _codec.entries_answer(self._calls.run(self._stub.BatchGetEntries, request, attempts))
@@ -308,14 +316,25 @@ class Client:
         Where the stream is refused or breaks, the client polls until it has a new one; see
         WatchOptions. What happens while the caller is busy becomes one update. `heartbeats`: also
         yield where nothing changed, every 15 s or with every poll. Of a named `season_id` the
-        iterator ends when the next season begins.
+        iterator ends when the next season begins, or when it is not there any more.
 
         Breaking out of the loop, or `close` of the iterator, ends the stream at once; from
         another thread, `close` of the client does.
-        Raises BoardNotFound, SeasonNotFound, InvalidArgument and what else no other try mends, and
-        ValueError at once unless one of `top_count` and `user_ids` is given.
+        Raises BoardNotFound, SeasonNotFound, InvalidArgument and what else no other try mends;
+        TooManyWatches with the first update where 200 are open on this client; and ValueError at
+        once unless one of `top_count` and `user_ids` is given.
         """
         asked = Question(board_id, **question)
         times = options or WatchOptions()
         watch = Watch(asked, times, self._environment, heartbeats=heartbeats)
-        return Follower(self._stub, self._calls, asked, watch, self._environment).updates()
+        return Follower(self._shared, asked, watch).updates()
+
+
+def _channel(
+    address: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Sequence[tuple[str, Any]],
+) -> grpc.Channel:
+    if credentials is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)

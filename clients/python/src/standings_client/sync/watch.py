@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
-from threading import Condition, Lock, Thread, current_thread
+from dataclasses import dataclass
+from threading import Condition, Lock, Thread
 from typing import Final, Protocol
 
 import grpc
@@ -12,7 +14,7 @@ from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 from standings_client._environment import Environment
 from standings_client._status import error_from_rpc
-from standings_client._watch import Action, Question, Watch
+from standings_client._watch import Action, OpenWatches, Question, Watch
 from standings_client._window import CLIENT_CLOSED
 from standings_client.errors import StandingsError, Unavailable
 from standings_client.sync.calls import Calls
@@ -29,21 +31,25 @@ class _Stream(Protocol):
     def cancel(self) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the watches of one client have in common; `streams` has a connection of its own."""
+
+    streams: pb_grpc.RankingServiceStub
+    polls: pb_grpc.RankingServiceStub
+    calls: Calls
+    environment: Environment
+    watches: OpenWatches
+
+
 class Follower:
     """Does what a Watch plans: a thread reads the stream, the caller's own does the rest."""
 
-    def __init__(
-        self,
-        stub: pb_grpc.RankingServiceStub,
-        calls: Calls,
-        question: Question,
-        watch: Watch,
-        environment: Environment,
-    ) -> None:
-        self._stub = stub
-        self._calls = calls
+    def __init__(self, shared: Shared, question: Question, watch: Watch) -> None:
+        self._shared = shared
         self._question = question
-        self._environment = environment
+        # Bound here, since a module may have lost its names by the time this is asked.
+        self._is_finalizing = sys.is_finalizing
         self._call: _Stream | None = None
         self._reader: Thread | None = None
         # The lock in `news` guards these.
@@ -53,8 +59,9 @@ class Follower:
         self._news = Condition(Lock())
 
     def updates(self) -> Generator[WatchUpdate, None, None]:
-        """The updates; the stream is gone when the generator is closed."""
+        """The updates; the stream is ended when the generator is closed."""
         try:
+            self._shared.watches.add(self._watch)
             while True:
                 with self._news:
                     update = self._watch.take()
@@ -66,7 +73,8 @@ class Follower:
                 else:
                     self._step()
         finally:
-            self._leave()
+            self._shared.watches.discard(self._watch)
+            self._cancel()
 
     def _step(self) -> None:
         """Waits for news of the stream, or does what is due without any."""
@@ -78,7 +86,7 @@ class Follower:
                     return
                 action = Action.LEAVE
         if self._call is None and delay_s > 0:
-            self._environment.sleep(delay_s)
+            self._shared.environment.sleep(delay_s)
         match action:
             case Action.OPEN:
                 self._open()
@@ -92,11 +100,13 @@ class Follower:
 
     def _open(self) -> None:
         try:
-            self._call = call = self._stub.WatchEntries(self._watch.opened())
+            self._call = call = self._shared.streams.WatchEntries(self._watch.opened())
         except ValueError as error:
             raise CLIENT_CLOSED from error
-        self._reader = Thread(target=self._read, args=(call,), name="standings-watch", daemon=True)
-        self._reader.start()
+        reader = Thread(target=self._read, args=(call,), name="standings-watch", daemon=True)
+        reader.start()
+        # Not before: where it could not be started, nobody may wait for its end.
+        self._reader = reader
 
     def _read(self, call: _Stream) -> None:
         failure: Exception = Unavailable(_ENDED)
@@ -117,21 +127,26 @@ class Follower:
     def _break(self) -> None:
         """Leaves a stream that failed or is silent. Raises what no other try mends."""
         failure = self._failure or self._watch.silent()
-        self._leave()
+        self._cancel()
+        if self._reader is not None:
+            # What it still has to say is of this stream, not of the next.
+            self._reader.join()
+            self._reader = None
         self._failure = None
         if not isinstance(failure, StandingsError):
             raise failure
         self._watch.broke(failure)
 
     def _poll(self) -> None:
-        attempts = self._calls.begin(None)
+        calls, polls = self._shared.calls, self._shared.polls
+        attempts = calls.begin(None)
         request = self._question.poll
         response: pb.ListEntriesResponse | pb.BatchGetEntriesResponse
         try:
             if isinstance(request, pb.ListEntriesRequest):
-                response = self._calls.run(self._stub.ListEntries, request, attempts)
+                response = calls.run(polls.ListEntries, request, attempts)
             else:
-                response = self._calls.run(self._stub.BatchGetEntries, request, attempts)
+                response = calls.run(polls.BatchGetEntries, request, attempts)
         except ValueError as error:
             raise CLIENT_CLOSED from error
         except StandingsError as error:
@@ -141,12 +156,14 @@ class Follower:
         with self._news:
             self._watch.polled(response)
 
-    def _leave(self) -> None:
-        # Without the lock: a collector that closes the generator may run in the reader itself.
-        if self._call is not None:
+    def _cancel(self) -> None:
+        """Ends the stream, if one is open. Waits for nothing, since a collector may call it.
+
+        It may do so on any thread, also on the reader's or on grpc's own, and at the end of the
+        interpreter, when no other thread runs any more and every lock may be held for ever. The
+        connection goes with the process then.
+        """
+        call, self._call = self._call, None
+        if call is not None and not self._is_finalizing():
             # grpc keeps a call that nobody finishes for ever (grpc#43462).
-            self._call.cancel()
-            self._call = None
-        if self._reader is not None and self._reader is not current_thread():
-            self._reader.join()
-        self._reader = None
+            call.cancel()
