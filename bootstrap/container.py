@@ -30,8 +30,9 @@ from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
 from core.moderate_users import ModerateUsers
 from core.own_writes import OwnWrites
-from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention, UnfinishedRemovals
+from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
 from core.reading import Reading
+from core.removal_ports import UnfinishedRemovals
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.watch_entries import WatchEntries
@@ -148,8 +149,8 @@ def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigne
     batcher = SubmissionBatcher(
         ledger=reading.ledger, index=reading.index, boards=reading.boards, observer=own_writes
     )
-    removal = PostgresRemoval(postgres, write=pools.write)
-    removed = IndexRemovals(reading.index, signer, own_writes.forget)
+    removal = PostgresRemoval(postgres, write=pools.write, jobs=pools.jobs)
+    removed = IndexRemovals(reading.index, signer, own_writes.forget, own_writes.missed)
     return Container(
         submit_scores=SubmitScores(reading, batcher),
         get_entry=_hot_entries(settings.reads, reading, own_writes),

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 class ReadSettings(BaseModel):
     """Settings of one worker's read caches. None of them is used for a consistency token, and none
-    shows the state before a submission that the same worker has acknowledged.
+    shows the state before a submission that the same worker has acknowledged, unless the index
+    cannot answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Protocol
@@ -46,10 +46,14 @@ class WriteObserver(Protocol):
     """Who has to know of every write of this worker."""
 
     def flushed(
-        self, writes: Iterable[tuple[Board, Recorded]], changes: Iterable[IndexChange]
+        self,
+        writes: Iterable[tuple[Board, Recorded]],
+        changes: Iterable[IndexChange],
+        missed: Collection[int],
     ) -> None:
-        """What a flush recorded, each with its board. Called after the index took the changes, or
-        missed them, and before any of the callers is answered. Must not raise.
+        """What a flush recorded, each with its board, and the numbers of the seasons that missed
+        some of its changes. Called after the index took the changes, or missed them, and before
+        any of the callers is answered. Must not raise.
         """
 
 
@@ -152,7 +156,11 @@ class SubmissionBatcher:
             # The next flush is on its way already; these callers wait for the index as well.
             missed = await self._apply(result)
             # Not before the apply: core/own_writes.py says why.
-            self._observer.flushed(_writes(sealed, result), chain(*result.changes.values()))
+            self._observer.flushed(
+                _writes(sealed, result),
+                chain(*result.changes.values()),
+                {season_number for season_number, _ in missed},
+            )
         except BaseException as error:
             # A bug, or the end of the process: the calls tell it, and none waits for ever.
             for item in sealed.items:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.board_directory import BoardDirectory
-from core.errors import SeasonNotFound
+from core.errors import BoardNotFound, SeasonNotFound
 from core.index_removals import IndexRemovals
-from core.ports import EntryDeletion, Removal
-from core.types import Outcome, Standing
+from core.removal_ports import EntryDeletion, Removal, RemovedEntry
+from core.types import Board, Outcome, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,24 @@ class DeleteEntry:
         """Deletes the user's entry, a hidden one as well; what is submitted later starts anew.
 
         `season_id` "": the current one. Cost: three round trips to PostgreSQL and one to the
-        index. Raises BoardNotFound, SeasonNotFound, EntryNotFound, SubmissionIdReused,
-        SubmissionIdTooOld, SubmissionIdInFuture, WriteConflict, LedgerUnavailable.
+        index; where the board was made again in the last second, four more to PostgreSQL. Raises
+        BoardNotFound, SeasonNotFound, EntryNotFound, SubmissionIdReused, SubmissionIdTooOld,
+        SubmissionIdInFuture, InvalidInput, WriteConflict, LedgerUnavailable.
         """
+
+        async def delete_from(board: Board) -> RemovedEntry:
+            if season_id not in ("", board.season.season_id):
+                raise SeasonNotFound
+            return await self.removal.delete_entry(
+                EntryDeletion(submission_id, board.season, user_id, digest)
+            )
+
         board = await self.boards.get(board_id)
-        season = board.season
-        if season_id not in ("", season.season_id):
-            raise SeasonNotFound
-        done = await self.removal.delete_entry(
-            EntryDeletion(submission_id, season, user_id, digest)
-        )
+        try:
+            done = await delete_from(board)
+        except BoardNotFound:
+            # Another worker deleted it, and may have made one of the same name since.
+            done = await delete_from(await self.boards.reload(board_id))
         if done.outcome is Outcome.DUPLICATE:
             shown = await self.showing.find(user_id, done.season.number, done.xid)
         else:

@@ -69,9 +69,9 @@ class EstimateRank:
         competition ranks the one it would share with them.
 
         Cost in round trips to the index: one, and one more for competition ranks where several
-        stand at the next better result; beside these those of `Index.page_at` for target_rank, behind
-        the first those for target_percent. Raises BoardNotFound, SeasonNotFound,
-        and Unavailable where the index cannot answer, or not as fresh as wanted.
+        stand at the next better result; beside these those of `Index.page_at` for target_rank,
+        behind the first those for target_percent. Raises BoardNotFound, SeasonNotFound, and
+        Unavailable where the index cannot answer, or not as fresh as wanted.
         """
         question = await self.reading.question(board_id, options)
         estimate = _Estimate(self.reading, question, point, options.rank_mode)

@@ -224,7 +224,7 @@ class FirstPages:
         known = self._pages.get(wanted.key)
         newest = known is None or page.newer_than(known)
         fits = _size(page) <= self._pages.maxsize
-        if newest and fits and page.counts_surely(self._own_writes):
+        if newest and fits and page.may_be_kept(self._own_writes):
             self._pages[wanted.key] = page
         return page
 

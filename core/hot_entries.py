@@ -90,8 +90,7 @@ class HotEntries:
         if options.season_id not in ("", board.season.season_id):
             raise SeasonNotFound
         wanted = _Wanted(board, user_id, options, self._hint(board, user_id))
-        plain = options.view is EntryView.BASIC and not options.viewer_user_id
-        if not plain or options.consistency_token:
+        if options.view is not EntryView.BASIC or options.consistency_token:
             return await self._ask(wanted)
         return await self._entry(wanted)
 
@@ -137,14 +136,14 @@ class HotEntries:
         if own is not None and standing.achieve_time_ms < own.achieve_time_ms:
             # The index missed this worker's own write to the entry; the healer will bring it.
             return
-        if meta.season_id != season.season_id:
-            # The season ended while it was being read.
+        if meta.season_id != season.season_id or ranked.hidden:
+            # The season ended while it was being read; or only its owner may see it.
             return
         result = Ordering.of(wanted.board.spec).result(standing.score, standing.subscore)
         entry = KeptAnswer(ranked, meta, season.number, result, mark, began_s)
         known = self._entries.get(wanted.key)
         newest = known is None or entry.newer_than(known)
-        if newest and entry.counts_surely(self._own_writes):
+        if newest and entry.may_be_kept(self._own_writes):
             self._entries[wanted.key] = entry
 
     def _drop(self, wanted: _Wanted, mark: Mark) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.board_directory import BoardDirectory
-from core.index_removals import IndexRemovals, Shown
-from core.ports import EntrySweep, Removal
+from core.index_removals import IndexRemovals
+from core.removal_ports import Removal
 from core.types import AuditNote, Board, Erasure
 
 
@@ -33,8 +33,11 @@ class UserRestored:
 
 @dataclass(frozen=True, slots=True)
 class UserDeleted:
-    """How far a deletion is; times in ms, `complete_time_ms` None while submissions are left."""
+    """How far a deletion is; times in ms, `complete_time_ms` None while submissions are left.
+    `erasure` is the one in force.
+    """
 
+    erasure: Erasure
     deleted_entry_count: int
     erased_submission_count: int
     create_time_ms: int
@@ -47,9 +50,10 @@ class UserDeleted:
 class ModerateUsers:
     """Answers ModerationService. A `board_id` of "" means every board, those to come as well.
 
-    Where nothing is changed, `indexed` and the token speak of the last change to the user. Each
-    raises LedgerUnavailable and WriteConflict, and may then be called again. Cost: about ten round
-    trips to PostgreSQL and one to the index for every 500 entries of the user.
+    `indexed` and the token speak of all that was done to the user's entries so far, by this call
+    and by earlier ones; the token is good for reads of every board. Each raises LedgerUnavailable
+    and WriteConflict, and may then be called again. Cost: ten round trips to PostgreSQL, five for
+    every 1,000 seasons, and one to the index for each transaction that changed entries.
     """
 
     boards: BoardDirectory
@@ -59,7 +63,7 @@ class ModerateUsers:
     async def hide(self, user_id: int, board_id: str, note: AuditNote) -> UserHidden:
         """Hides a user's entries from everybody else. Raises BoardNotFound."""
         done = await self.removal.hide(user_id, await self._board(board_id), note)
-        shown = await self._show(user_id, done.sweep)
+        shown = await self.showing.show(user_id, done.sweep)
         return UserHidden(
             changed=done.changed,
             entry_count=done.sweep.entry_count,
@@ -70,7 +74,7 @@ class ModerateUsers:
     async def restore(self, user_id: int, board_id: str, note: AuditNote) -> UserRestored:
         """Takes one hiding back. Raises BoardNotFound."""
         done = await self.removal.restore(user_id, await self._board(board_id), note)
-        shown = await self._show(user_id, done.sweep)
+        shown = await self.showing.show(user_id, done.sweep)
         return UserRestored(
             changed=done.changed,
             entry_count=done.sweep.entry_count,
@@ -82,8 +86,9 @@ class ModerateUsers:
     async def delete(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeleted:
         """Deletes a user from everywhere, or tells how far that is; a job erases submissions."""
         done = await self.removal.delete_user(user_id, erasure, note)
-        shown = await self._show(user_id, done.sweep)
+        shown = await self.showing.show(user_id, done.sweep)
         return UserDeleted(
+            erasure=done.erasure,
             deleted_entry_count=done.entry_count,
             erased_submission_count=done.event_count,
             create_time_ms=done.create_time_ms,
@@ -95,8 +100,3 @@ class ModerateUsers:
     async def _board(self, board_id: str) -> Board | None:
         # As PostgreSQL has it now: a mark stays, so it must not go to a board that is gone.
         return await self.boards.reload(board_id) if board_id else None
-
-    async def _show(self, user_id: int, sweep: EntrySweep) -> Shown:
-        if sweep.latest is not None:
-            return await self.showing.find(user_id, *sweep.latest)
-        return await self.showing.apply(sweep.changes)

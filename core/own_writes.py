@@ -15,19 +15,22 @@ Why a write is noted after its apply and before its caller is answered:
 - Nobody was told of W before the note, so what is given until then owes it to nobody.
 
 Where an apply failed, a read of the index lacks W as well until the healer has brought it. The note
-still voids what was kept before, so that a cache is behind no longer than a new read is.
+voids what was kept before, and nothing that is read is kept until that can no longer be: for some
+seconds after a miss no answer of the season, and later none that says of itself that the index has
+not caught up. So a cache is behind no longer than a new read is.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from core.ordering import RESULT_BYTES, Item, Ordering, decode_item
-from core.types import Board, IndexChange, Outcome, ReadMeta, Recorded, Source
+from core.types import LAG_MS_MAX, Board, IndexChange, Outcome, ReadMeta, Recorded, Source
 
 _SEASONS_MAX: Final = 1_024
 """Seasons whose writes are known; the one that was written to longest ago goes first."""
@@ -38,6 +41,9 @@ _REVISION: Final = slice(32, 38)
 _STATE: Final = 38
 _NOT_LIVE: Final = 0x40
 """Where an item has its state, in the two highest bits; a byte as high is no live entry's."""
+_UNTOLD_S: Final = LAG_MS_MAX / 1000 + 1.0
+"""So long the index may lack a write before an answer has to say so; a second for the clocks of
+two workers."""
 EVERY_RESULT: Final = b"\xff" * RESULT_BYTES
 """No result is greater: for answers that any write may change."""
 
@@ -45,10 +51,13 @@ AnswerT = TypeVar("AnswerT")
 
 
 class Mark(NamedTuple):
-    """A point in the sequence of this worker's writes. `added`: entries added to the season."""
+    """A point in the sequence of this worker's writes. `added`: entries added to the season.
+    `complete`: a read that begins here cannot lack one of them without saying so.
+    """
 
     generation: int
     added: int
+    complete: bool = True
 
 
 @dataclass(slots=True)
@@ -93,8 +102,13 @@ class OwnWrites:
     or will have them.
     """
 
-    def __init__(self, *, users_max: int = 1_000) -> None:
+    def __init__(
+        self, *, users_max: int = 1_000, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._users_max = users_max
+        self._monotonic_s = monotonic_s
+        # When seasons last missed an apply, in that order.
+        self._missed_s: dict[int, float] = {}
         self._generation = 0
         self._forgotten = 0
         # Both in the order of their last write.
@@ -104,7 +118,8 @@ class OwnWrites:
     def mark(self, season_number: int) -> Mark:
         """The writes so far. To be taken before a read begins."""
         season = self._seasons.get(season_number)
-        return Mark(self._generation, season.added if season else 0)
+        complete = not self._may_lack_writes(season_number)
+        return Mark(self._generation, season.added if season else 0, complete)
 
     def wrote(self, season_number: int, touched: bytes, added: int) -> None:
         """Notes a write: after its apply, whatever came of that, and before its caller is answered.
@@ -118,7 +133,10 @@ class OwnWrites:
         season.added += added
 
     def flushed(
-        self, writes: Iterable[tuple[Board, Recorded]], changes: Iterable[IndexChange]
+        self,
+        writes: Iterable[tuple[Board, Recorded]],
+        changes: Iterable[IndexChange],
+        missed: Collection[int] = (),
     ) -> None:
         """Notes all that a flush recorded, once for each season. See core.batching.WriteObserver.
 
@@ -144,8 +162,24 @@ class OwnWrites:
             if new and recorded.entry is not None and unseen:
                 new = (number, recorded.entry.user_id) not in unseen
             noted[number] = (min(touched, _touched(order, recorded)), added + new)
+        self.missed(missed)
         for number, (touched, added) in noted.items():
             self.wrote(number, touched, added)
+
+    def missed(self, season_numbers: Collection[int]) -> None:
+        """Notes that the index has not taken a write to these seasons."""
+        if not season_numbers:
+            return
+        now_s = self._monotonic_s()
+        for season_number in season_numbers:
+            self._missed_s.pop(season_number, None)
+            self._missed_s[season_number] = now_s
+        while now_s - next(iter(self._missed_s.values())) >= _UNTOLD_S:
+            del self._missed_s[next(iter(self._missed_s))]
+
+    def _may_lack_writes(self, season_number: int) -> bool:
+        missed_s = self._missed_s.get(season_number)
+        return missed_s is not None and self._monotonic_s() - missed_s < _UNTOLD_S
 
     def forget(self, season_number: int) -> None:
         """Voids everything that is kept of a season, also as a last resort."""
@@ -268,11 +302,16 @@ class KeptAnswer(Generic[AnswerT]):
         """Whether its read began later; also where both began at once."""
         return (self.mark.generation, self.began_s) >= (other.mark.generation, other.began_s)
 
-    def counts_surely(self, own_writes: OwnWrites) -> bool:
-        """Whether its `entry_count` can be corrected later: not where an entry was added while it
-        was read, because nobody can tell whether that one is counted.
+    def may_be_kept(self, own_writes: OwnWrites) -> bool:
+        """Whether it can be given again at all: not where it may lack a write of this worker that
+        no later one voids, and not where an entry was added while it was read, because nobody can
+        tell whether its `entry_count` has that one.
         """
-        return own_writes.added_since(self.season_number, self.mark) == 0
+        return (
+            self.mark.complete
+            and self.meta.staleness_ms == 0
+            and own_writes.added_since(self.season_number, self.mark) == 0
+        )
 
     def meta_when(self, now_s: float) -> ReadMeta:
         """What it says of itself now."""

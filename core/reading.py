@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from core.board_directory import BoardDirectory
@@ -19,6 +19,7 @@ from core.ordering import RESULT_BYTES, Ordering, cutoff_bytes_of, ranks_of
 from core.ports import Clock, Freshness, Index, IndexedEntry, IndexView, Ledger, PageSlice
 from core.tokens import TokenSigner
 from core.types import (
+    LAG_MS_MAX,
     SHARD_COUNT,
     Board,
     EntryView,
@@ -39,10 +40,6 @@ _WAIT_MS_MAX: Final = 50
 _WAIT_STEP_MS: Final = 5
 """A write that is on its way to the index arrives within a few ms; one that missed it takes the
 healer a second, and nobody should wait for that."""
-_LAG_MS_MAX: Final = 5_000
-"""The index is checked against the ledger every second. After so long without, an answer says that
-it may be old.
-"""
 _ALL_SHARDS: Final = tuple(range(SHARD_COUNT))
 
 
@@ -66,7 +63,7 @@ class Question:
         wants a fresher one: every read of the index is refused here or not at all.
         """
         lag_ms = self.as_of_ms - view.caught_up_ms if view.caught_up_ms else 0
-        staleness_ms = lag_ms if lag_ms > _LAG_MS_MAX else 0
+        staleness_ms = lag_ms if lag_ms > LAG_MS_MAX else 0
         if self.max_staleness_ms is not None and staleness_ms > self.max_staleness_ms:
             raise Staleness
         return ReadMeta(
@@ -170,11 +167,11 @@ class Reading:
         cutoff_bytes = cutoff_bytes_of(mode)
         guesses = {hint[:cutoff_bytes] for hint in (hints or {}).values()}
         if guesses:
-            entries, counts = await asyncio.gather(
+            (entries, home_view), counts = await asyncio.gather(
                 self._entries(question, user_ids, cutoff_bytes), self.counts(question, guesses)
             )
         else:
-            entries = await self._entries(question, user_ids, cutoff_bytes)
+            entries, home_view = await self._entries(question, user_ids, cutoff_bytes)
             counts = None
         shown = {
             user_id: entry
@@ -193,7 +190,7 @@ class Reading:
                 + counts.elsewhere(entry.key[:cutoff_bytes], shard_of(user_id)),
             )
             for user_id, entry in shown.items()
-        }, counts.view
+        }, _as_old_as(counts.view, home_view)
 
     async def counts(self, question: Question, cutoffs: Iterable[bytes]) -> Counts:
         """What stands before some keys or beginnings of keys, in every shard.
@@ -259,16 +256,15 @@ class Reading:
 
     async def _entries(
         self, question: Question, user_ids: Sequence[int], cutoff_bytes: int
-    ) -> Mapping[int, IndexedEntry]:
+    ) -> tuple[Mapping[int, IndexedEntry], IndexView | None]:
         if not user_ids:
-            return {}
-        entries, _ = await self.ask(
+            return {}, None
+        return await self.ask(
             question,
             lambda: self.index.users(
                 question.season.number, user_ids, cutoff_bytes=cutoff_bytes, fresh=question.fresh
             ),
         )
-        return entries
 
     async def _shared_rank(self, question: Question, run: Run, mode: RankMode) -> int | None:
         """The rank of a run's first entry where it shares it with entries before the run."""
@@ -284,6 +280,13 @@ class Reading:
         counts = await self.counts(question, [result])
         # The entry right before the run is one of the equals, whatever has moved since.
         return min(1 + counts.before(result), run.before)
+
+
+def _as_old_as(view: IndexView, other: IndexView | None) -> IndexView:
+    """What two reads show together: no more than the one that was behind further."""
+    if other is None:
+        return view
+    return replace(view, caught_up_ms=min(view.caught_up_ms, other.caught_up_ms))
 
 
 def _with_details(standing: Standing, full: Standing | None) -> Standing:

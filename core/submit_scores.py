@@ -194,20 +194,15 @@ class SubmitScores:
     def _token(self, done: Iterable[_Done]) -> str:
         return self.reading.signer.consistency(
             merge_writes(
-                (
-                    item.recorded.season.number,
-                    item.recorded.xid if item.recorded.touches_index else 0,
-                    item.shard,
-                )
-                for item in done
+                (item.recorded.season.number, item.recorded.xid, item.shard) for item in done
             )
         )
 
 
 def _xids_by_shard(done: Iterable[_Done]) -> Mapping[int, tuple[int, ...]]:
-    """For each shard, the transactions of these submissions that it has to show."""
+    """For each shard, the transactions behind what is told of these submissions."""
     xids: dict[int, set[int]] = {}
     for item in done:
-        if item.recorded.touches_index:
+        if item.recorded.xid:
             xids.setdefault(item.shard, set()).add(item.recorded.xid)
     return {shard: tuple(ids) for shard, ids in xids.items()}

@@ -7,6 +7,10 @@ from enum import IntEnum
 from typing import Final
 
 SHARD_COUNT: Final = 16
+LAG_MS_MAX: Final = 5_000
+"""The index is checked against the ledger every second. After so long without, an answer says that
+it may be old.
+"""
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
@@ -173,8 +177,9 @@ class Standing:
 class Recorded:
     """What the ledger stored for one submission.
 
-    `xid` is the transaction that stored it the first time; `touches_index` is False where that
-    transaction left the entry's place as it was, so that there is nothing to wait for.
+    `xid` is the transaction that made the entry what is told of it, which a read has to show: the
+    submission's own where that changed it, else the last one before that did; 0 where none is
+    known. `touches_index`: the submission changed the entry, when it was recorded.
     """
 
     submission_id: str

@@ -32,7 +32,7 @@ _HAS_ENTRY: Final = (EntryState.LIVE, EntryState.HIDDEN)
 
 class RecordRow(NamedTuple):
     """What became of one submission of a wave; the columns from `outcome` on are None where it
-    was refused or known. Times in ms.
+    was refused or known. Times in ms. `xid` as in core.types.Recorded.
     """
 
     place: int

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import psycopg
-from psycopg import errors as pg
-
 from core.errors import (
     BoardChanged,
-    InvalidInput,
-    LedgerUnavailable,
     StandingsError,
     WriteConflict,
 )
@@ -28,14 +22,12 @@ from storage.batch import (
     parameters_of,
     window_of,
 )
-from storage.pool import Connection, Pool, execute, query
+from storage.pool import DATA_ERRORS, Connection, Pool, execute, query, refused
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 from storage.transactions import transact
 
-_log = logging.getLogger(__name__)
-
-_ROW_ERRORS: Final = (pg.DataError, pg.IntegrityError, WriteConflict)
+_ROW_ERRORS: Final = (*DATA_ERRORS, WriteConflict)
 """What one row can do to its whole batch; everything else speaks of the server."""
 _NEXT_ARRIVAL: Final = Statement.of("select nextval('arrival_flush') * 1024")
 _BRIEF_LOCKS: Final = "set local lock_timeout = '20ms'"
@@ -96,7 +88,7 @@ class PostgresLedger:
             rows = await self._transact(arrival, placed, patient=not split)
         except _ROW_ERRORS as error:
             if len(placed) == 1 or isinstance(error, BoardChanged):
-                reason = _row_error(error)
+                reason = error if isinstance(error, WriteConflict) else refused(error)
                 result.results |= {item.place: reason for item in placed}
                 return
             middle = len(placed) // 2
@@ -205,13 +197,3 @@ class PostgresLedger:
             timeout_s=self._write_timeout_s,
         )
         return {row[0]: StoredRow._make(row) for row in rows}
-
-
-def _row_error(error: psycopg.Error | WriteConflict) -> StandingsError:
-    """What the caller of a row is told that the database refused all by itself."""
-    if isinstance(error, WriteConflict):
-        return error
-    _log.error("a submission was refused by the database", extra={"sqlstate": error.sqlstate})
-    if isinstance(error, pg.DataError):
-        return InvalidInput("submission", "its values cannot be stored")
-    return LedgerUnavailable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
@@ -11,7 +12,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from core.errors import LedgerUnavailable, QueueFull, WriteConflict
+from core.errors import InvalidInput, LedgerUnavailable, QueueFull, StandingsError, WriteConflict
 from resilience.deadline import within
 from storage.settings import PostgresSettings
 from storage.statement import Statement
@@ -20,6 +21,10 @@ Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = psycopg.AsyncConnection[Row]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
 
+_log = logging.getLogger(__name__)
+
+DATA_ERRORS: Final = (pg.DataError, pg.IntegrityError)
+"""What the database says of the data itself."""
 _WAITING_PER_CONNECTION: Final = 16
 """Callers that may wait for each connection before more are refused."""
 
@@ -79,8 +84,11 @@ def _profile(settings: PostgresSettings, use: PoolUse) -> tuple[int, int, str]:
         case PoolUse.WRITE:
             # The ledger's statement is always the same, and planning it costs as much as running
             # it. A generic plan takes its arrays for ten rows and would join 500 with 500 by
-            # nested loops: three quarters of its time.
-            planner = "-c plan_cache_mode=force_generic_plan -c enable_nestloop=off"
+            # nested loops: three quarters of its time. It may also have been made while a table
+            # was small, and would read the whole of it for each row once it is not.
+            planner = (
+                "-c plan_cache_mode=force_generic_plan -c enable_nestloop=off -c enable_seqscan=off"
+            )
             return settings.write_pool_size, settings.write_timeout_ms, planner
         case PoolUse.READ:
             planner = "-c plan_cache_mode=force_generic_plan"
@@ -93,7 +101,7 @@ def _profile(settings: PostgresSettings, use: PoolUse) -> tuple[int, int, str]:
 def translated() -> Iterator[None]:
     """Turns what a store can suffer into LedgerUnavailable, QueueFull or WriteConflict.
 
-    Errors that speak of the data itself pass through: only the statement's owner can read them.
+    DATA_ERRORS pass through: only the statement's owner can read them.
     """
     try:
         yield
@@ -106,6 +114,15 @@ def translated() -> Iterator[None]:
     except psycopg.InternalError as error:
         # Among them a server that has become a read-only standby.
         raise LedgerUnavailable from error
+
+
+def refused(error: psycopg.DataError | psycopg.IntegrityError) -> StandingsError:
+    """What a caller is told whose row the database refused all by itself."""
+    # Never the text, which quotes the row.
+    _log.error("a submission was refused by the database", extra={"sqlstate": error.sqlstate})
+    if isinstance(error, psycopg.DataError):
+        return InvalidInput("submission", "its values cannot be stored")
+    return LedgerUnavailable()
 
 
 async def query(

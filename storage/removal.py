@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from core.errors import (
@@ -12,29 +13,31 @@ from core.errors import (
     SubmissionIdInFuture,
     SubmissionIdReused,
     SubmissionIdTooOld,
-    WriteConflict,
 )
-from core.ports import EntryDeletion, EntrySweep, Hiding, RemovedEntry, UserDeletion
+from core.removal_ports import EntryDeletion, EntrySweep, Hiding, RemovedEntry, UserDeletion
 from core.types import AuditNote, Board, Erasure, IndexChange, Outcome, Season, Standing, shard_of
 from storage.batch import StoredRow, window_of
-from storage.entry_sweeps import Swept, bury, lock_user, sweep
-from storage.pool import Connection, Pool, Row, execute
+from storage.entry_sweeps import Swept, lock_user, look
+from storage.pool import DATA_ERRORS, Connection, Pool, Row, execute, query, refused
 from storage.settings import PostgresSettings
 from storage.statement import Statement
-from storage.transactions import transact
+from storage.transactions import transact_patiently
 
 _STATEMENTS_MAX: Final = 8
-"""In one transaction of this module."""
-_TRIES_MAX: Final = 3
-"""A user's entries are locked in no set order, so a flush of the same user may be in the way."""
+"""In one transaction that deletes an entry."""
+_TIMEOUT_S: Final = 30.0
+"""For a transaction about a user: as long as PostgreSQL lets a job's statement run."""
 
 _HIDE: Final = Statement.of("""
 insert into user_marks (user_id, board_no, mark)
-values (%(user_id)s, %(board_no)s, 1) on conflict do nothing returning 1
+values (%(user_id)s, %(board_no)s, 1)
+on conflict (user_id, board_no, mark) do update set create_time = clock_timestamp()
+returning xmax = 0
 """)
+"""Whether the mark is new: only a row that was there before has been locked by somebody."""
 _RESTORE: Final = Statement.of("""
 delete from user_marks
-where user_id = %(user_id)s and board_no = %(board_no)s and mark = 1 returning 1
+where user_id = %(user_id)s and board_no = %(board_no)s and mark = 1 returning true
 """)
 _STILL_HIDDEN: Final = Statement.of("""
 select exists (
@@ -47,28 +50,13 @@ select exists (
 """)
 _SWEEP_AGAIN: Final = Statement.of("""
 insert into user_sweeps (user_id) values (%(user_id)s)
-on conflict (user_id) do update set seen_time = null, fence = null
+on conflict (user_id) do update set seen_time = null, fence = null, through = 0
 """)
 _AUDIT: Final = Statement.of("""
 insert into audit_events (action, user_id, board_id, actor, reason, request_id, details)
 values (%(action)s, %(user_id)s, %(board_id)s, %(actor)s, %(reason)s, %(request_id)s,
         %(details)s::jsonb)
 """)
-_LATEST: Final = Statement.of("""
-select o.season_no, o.xid::text::bigint
-from (select xid from audit_events where user_id = %(user_id)s order by audit_no desc limit 4) a
-cross join lateral (
-  select o.xid, (
-    select min(s.season_no) from seasons s join boards b using (board_no)
-    where s.season_no = any(o.season_no) and b.delete_time is null) as season_no
-  from outbox o where o.xid = a.xid
-  offset 0
-) o
-where o.season_no is not null
-order by o.xid desc
-limit 1
-""")
-"""The last decision about a user that changed entries the index still holds."""
 _MARK_DELETED: Final = Statement.of("""
 insert into user_marks (user_id, board_no, mark) values (%(user_id)s, 0, 2)
 on conflict do nothing
@@ -76,33 +64,23 @@ on conflict do nothing
 _BEGIN_DELETION: Final = Statement.of("""
 insert into user_deletions (user_id, erasure) values (%(user_id)s, %(erasure)s)
 """)
-_COUNT_DELETED: Final = Statement.of("""
-update user_deletions set entry_count = entry_count + %(count)s
-where user_id = %(user_id)s and complete_time is null
+_RAISE_ERASURE: Final = Statement.of("""
+update user_deletions set erasure = 1
+where user_id = %(user_id)s and complete_time is null and erasure = 2 returning 1
 """)
+"""Submissions that were anonymized before have no user any more: nothing would find them again."""
 _LAST_DELETION: Final = Statement.of("""
 select entry_count, event_count, (extract(epoch from create_time) * 1000)::bigint,
-       (extract(epoch from complete_time) * 1000)::bigint
+       (extract(epoch from complete_time) * 1000)::bigint, erasure
 from user_deletions where user_id = %(user_id)s order by deletion_no desc limit 1
 """)
-_COME_SINCE: Final = Statement.of("""
+_BOARD_GONE: Final = Statement.of("""
 select exists (
-  -- An entry, or a submission that was rejected; as in bury_user.sql.
-  select from seasons s
-  cross join lateral (
-    select from entries e
-    where e.shard = %(shard)s::smallint and e.season_no = s.season_no
-      and e.user_id = %(user_id)s::bigint and (e.achieve_time > 'epoch' or e.outcome = 5)
-    offset 0
-  ) e
-  where not s.purged
-) or exists (
-  -- What went with a board, nobody can tell: look for submissions again.
-  select from seasons s join boards b using (board_no)
-  where s.purged and b.delete_time >= (
-    select max(create_time) from user_deletions where user_id = %(user_id)s)
-) or exists (select from user_marks where user_id = %(user_id)s)
+  select from boards where delete_time >= (
+    select complete_time from user_deletions where user_id = %(user_id)s
+    order by deletion_no desc limit 1))
 """)
+"""Whether a board was deleted since. What went with it, nobody can tell: it may be purged."""
 _DELETE_ENTRY: Final = Statement.load("delete_entry")
 _RECORDED: Final = Statement.load("recorded")
 
@@ -110,10 +88,17 @@ _T = TypeVar("_T")
 
 
 class PostgresRemoval:
-    """The `Removal` port on PostgreSQL."""
+    """The `Removal` port on PostgreSQL.
 
-    def __init__(self, settings: PostgresSettings, *, write: Pool) -> None:
+    What is done to users takes time with the number of seasons. So it keeps off the ledger's
+    connections, and takes two of the jobs' at most: one decision and one sweep at a time.
+    """
+
+    def __init__(self, settings: PostgresSettings, *, write: Pool, jobs: Pool) -> None:
         self._write = write
+        self._jobs = jobs
+        self._deciding = asyncio.Semaphore()
+        self._sweeping = asyncio.Semaphore()
         self._timeout_s = settings.write_timeout_ms / 1000 * _STATEMENTS_MAX
         self._window = window_of(past=settings.submission_window, future=settings.submission_ahead)
 
@@ -138,11 +123,14 @@ class PostgresRemoval:
                 return await _known(connection, deletion)
             return _removed(deletion, row)
 
-        return await self._transact(work)
+        try:
+            return await self._transact(work)
+        except DATA_ERRORS as error:
+            raise refused(error) from None
 
     async def hide(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
-        """See `Removal.hide`. Eight round trips for up to 500 entries, five where nothing is
-        changed.
+        """See `Removal.hide`. Eight round trips, five where the mark is there already, and five
+        for every 1,000 seasons: some 5 ms.
         """
         return await self._set_hidden(_HIDE, "hide_user", user_id, board, note)
 
@@ -151,94 +139,124 @@ class PostgresRemoval:
         return await self._set_hidden(_RESTORE, "restore_user", user_id, board, note)
 
     async def delete_user(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeletion:
-        """See `Removal.delete_user`. Ten round trips for up to 500 entries."""
+        """See `Removal.delete_user`. Nine round trips, and six for every 1,000 seasons."""
 
-        async def work(connection: Connection) -> Swept | None:
-            await lock_user(connection, user_id)
-            if not await _is_new_deletion(connection, user_id):
-                return None
-            user = {"user_id": user_id}
-            await execute(connection, _BEGIN_DELETION, user | {"erasure": int(erasure)})
-            await execute(connection, _MARK_DELETED, user)
-            details = {"erasure": erasure.name.lower()}
-            return await _decided(connection, "delete_user", user_id, None, note, details)
+        async def decide(connection: Connection) -> bool:
+            return await _delete(connection, user_id, erasure, note, again=False)
 
-        first = await self._transact(work)
-        entry_sweep = await self._finish(user_id, first, bury_and_count)
-        return await self._transact(lambda connection: _progress(connection, user_id, entry_sweep))
+        async def decide_again(connection: Connection) -> bool:
+            return await _delete(connection, user_id, erasure, note, again=True)
+
+        under_way = await self._decide(decide)
+        parts = await self._sweep(user_id)
+        if not under_way and await self._come_since(user_id, parts):
+            await self._decide(decide_again)
+            parts = await self._sweep(user_id)
+        (row,) = await query(self._jobs, _LAST_DELETION, {"user_id": user_id}, timeout_s=_TIMEOUT_S)
+        return UserDeletion(
+            erasure=Erasure(row[4]),
+            entry_count=row[0],
+            event_count=row[1],
+            create_time_ms=row[2],
+            complete_time_ms=row[3],
+            sweep=_together(parts),
+        )
 
     async def _set_hidden(
         self, statement: Statement, action: str, user_id: int, board: Board | None, note: AuditNote
     ) -> Hiding:
-        async def work(connection: Connection) -> tuple[Swept | None, bool]:
+        async def decide(connection: Connection) -> tuple[bool, bool]:
             await lock_user(connection, user_id)
             where = {"user_id": user_id, "board_no": board.number if board else 0}
-            changed = await execute(connection, statement, where)
-            swept = None
+            rows = await execute(connection, statement, where)
+            changed = any(row[0] for row in rows)
             if changed:
-                swept = await _decided(connection, action, user_id, board, note, {})
+                await execute(connection, _SWEEP_AGAIN, where)
+                await _audit(connection, action, user_id, board, note, {})
             ((still_hidden,),) = await execute(connection, _STILL_HIDDEN, where)
-            return swept, still_hidden
+            return changed, still_hidden
 
-        first, still_hidden = await self._transact(work)
-        entry_sweep = await self._finish(user_id, first, sweep)
-        return Hiding(changed=first is not None, still_hidden=still_hidden, sweep=entry_sweep)
+        changed, still_hidden = await self._decide(decide)
+        sweep = _together(await self._sweep(user_id))
+        return Hiding(changed=changed, still_hidden=still_hidden, sweep=sweep)
 
-    async def _finish(
-        self,
-        user_id: int,
-        first: Swept | None,
-        go_on: Callable[[Connection, int], Awaitable[Swept]],
-    ) -> EntrySweep:
-        """Goes on where a user has more entries than one transaction takes; where nothing was
-        decided, looks up what was before.
+    async def _sweep(self, user_id: int) -> Sequence[Swept]:
+        """Goes through all entries of a user, also where nothing was decided now: the call that
+        did decide may not have come to its end.
         """
-        if first is None:
-            return await self._transact(lambda connection: _latest(connection, user_id))
+        parts: list[Swept] = []
+        after: int | None = 0
+        async with self._sweeping:
+            while after is not None:
+                part = await transact_patiently(
+                    self._jobs, _look_after(user_id, after), timeout_s=_TIMEOUT_S
+                )
+                parts.append(part)
+                after = part.through
+        return parts
 
-        async def work(connection: Connection) -> Swept:
-            await lock_user(connection, user_id)
-            return await go_on(connection, user_id)
+    async def _come_since(self, user_id: int, parts: Sequence[Swept]) -> bool:
+        """Whether there is anything to delete that the last deletion, a complete one, had not."""
+        if any(part.content for part in parts):
+            return True
+        where = {"user_id": user_id}
+        ((board_gone,),) = await query(self._jobs, _BOARD_GONE, where, timeout_s=_TIMEOUT_S)
+        return bool(board_gone)
 
-        parts = [first]
-        while not parts[-1].complete:
-            parts.append(await self._transact(work))
-        return EntrySweep(
-            entry_count=sum(part.entry_count for part in parts),
-            changes={part.xid: part.changes for part in parts if part.xid is not None},
-        )
+    async def _decide(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        async with self._deciding:
+            return await transact_patiently(self._jobs, work, timeout_s=_TIMEOUT_S)
 
     async def _transact(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        for _ in range(_TRIES_MAX - 1):
-            try:
-                return await transact(self._write, work, timeout_s=self._timeout_s)
-            except WriteConflict:
-                continue
-        return await transact(self._write, work, timeout_s=self._timeout_s)
+        return await transact_patiently(self._write, work, timeout_s=self._timeout_s)
 
 
-async def bury_and_count(connection: Connection, user_id: int) -> Swept:
-    """As `bury`, noted in the deletion that is under way."""
-    swept = await bury(connection, user_id)
-    await execute(connection, _COUNT_DELETED, {"user_id": user_id, "count": swept.entry_count})
-    return swept
+def _look_after(user_id: int, after: int) -> Callable[[Connection], Awaitable[Swept]]:
+    async def work(connection: Connection) -> Swept:
+        await lock_user(connection, user_id)
+        return await look(connection, user_id, after=after)
+
+    return work
 
 
-async def _decided(
+def _together(parts: Sequence[Swept]) -> EntrySweep:
+    return EntrySweep(
+        entry_count=sum(part.entry_count for part in parts),
+        changes={part.xid: part.changes for part in parts if part.xid is not None},
+        earlier=[entry for part in parts for entry in part.earlier],
+    )
+
+
+async def _delete(
+    connection: Connection, user_id: int, erasure: Erasure, note: AuditNote, *, again: bool
+) -> bool:
+    """Begins a deletion or makes the one that is under way stricter; after a complete one only
+    `again`. Whether one is under way now.
+    """
+    await lock_user(connection, user_id)
+    user = {"user_id": user_id}
+    rows = await execute(connection, _LAST_DELETION, user)
+    details = {"erasure": erasure.name.lower()}
+    if not rows or (again and rows[0][3] is not None):
+        await execute(connection, _BEGIN_DELETION, user | {"erasure": int(erasure)})
+        await execute(connection, _MARK_DELETED, user)
+        await execute(connection, _SWEEP_AGAIN, user)
+        await _audit(connection, "delete_user", user_id, None, note, details)
+    elif rows[0][3] is not None:
+        return False
+    elif erasure is Erasure.ERASE and await execute(connection, _RAISE_ERASURE, user):
+        await _audit(connection, "delete_user", user_id, None, note, details)
+    return True
+
+
+async def _audit(
     connection: Connection,
     action: str,
     user_id: int,
     board: Board | None,
     note: AuditNote,
     details: dict[str, Any],
-) -> Swept:
-    """What every decision about a user brings with it, in its own transaction: a first look at
-    the entries, another one later, and the audit.
-    """
-    await execute(connection, _SWEEP_AGAIN, {"user_id": user_id})
-    go_on = bury_and_count if action == "delete_user" else sweep
-    swept = await go_on(connection, user_id)
-    details = details | {"entry_count": swept.entry_count, "complete": swept.complete}
+) -> None:
     await execute(
         connection,
         _AUDIT,
@@ -251,35 +269,6 @@ async def _decided(
             "request_id": note.request_id,
             "details": json.dumps(details),
         },
-    )
-    return swept
-
-
-async def _latest(connection: Connection, user_id: int) -> EntrySweep:
-    rows = await execute(connection, _LATEST, {"user_id": user_id})
-    return EntrySweep(0, {}, latest=(rows[0][0], rows[0][1]) if rows else None)
-
-
-async def _is_new_deletion(connection: Connection, user_id: int) -> bool:
-    """Whether there is anything to delete that no deletion has in hand."""
-    rows = await execute(connection, _LAST_DELETION, {"user_id": user_id})
-    if not rows:
-        return True
-    if rows[0][3] is None:
-        return False
-    where = {"user_id": user_id, "shard": shard_of(user_id)}
-    ((come_since,),) = await execute(connection, _COME_SINCE, where)
-    return bool(come_since)
-
-
-async def _progress(connection: Connection, user_id: int, entry_sweep: EntrySweep) -> UserDeletion:
-    (row,) = await execute(connection, _LAST_DELETION, {"user_id": user_id})
-    return UserDeletion(
-        entry_count=row[0],
-        event_count=row[1],
-        create_time_ms=row[2],
-        complete_time_ms=row[3],
-        sweep=entry_sweep,
     )
 
 

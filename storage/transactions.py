@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from psycopg import errors as pg
 
-from core.errors import LedgerUnavailable
+from core.errors import LedgerUnavailable, WriteConflict
 from resilience.deadline import within
 from storage.pool import Connection, Pool, connection_lost, translated
 
@@ -15,6 +15,8 @@ PATIENCE_S: Final = 1.0
 """What a transaction may take beyond its statements: a connection, and two round trips."""
 _RUNS_MAX: Final = 10
 """A twin that raised 23505 has committed, so the next run finds it: more runs mean trouble."""
+_TRIES_MAX: Final = 3
+"""A user's entries are locked in no set order, so a flush of the same user may be in the way."""
 
 _T = TypeVar("_T")
 
@@ -43,6 +45,18 @@ async def transact(
             with translated():
                 await within(PATIENCE_S, pool.check())
     raise LedgerUnavailable
+
+
+async def transact_patiently(
+    pool: Pool, work: Callable[[Connection], Awaitable[_T]], *, timeout_s: float
+) -> _T:
+    """As `transact`; up to twice more where a lock was in the way."""
+    for _ in range(_TRIES_MAX - 1):
+        try:
+            return await transact(pool, work, timeout_s=timeout_s)
+        except WriteConflict:
+            continue
+    return await transact(pool, work, timeout_s=timeout_s)
 
 
 async def _run(pool: Pool, work: Callable[[Connection], Awaitable[_T]]) -> _T:

@@ -15,7 +15,9 @@ may commit long after the first look. So:
 3. Once pg_snapshot_xmin has come to the fence, all transactions below it have ended, and the look
    that follows sees what they committed. Those at or above the fence saw the mark.
 
-Another decision about the user in between makes the row new again, and all begins at 1.
+Another decision about the user in between makes the row new again, and all begins at 1. The ids
+of another cluster mean nothing here: after a restore from a dump, a fence that no transaction of
+this one has come to counts as not set.
 """
 
 from __future__ import annotations
@@ -24,9 +26,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from storage.entry_sweeps import lock_user, sweep
+from storage.entry_sweeps import lock_user, look
 from storage.pool import Connection, Pool, execute, query
-from storage.removal import bury_and_count
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 from storage.transactions import transact
@@ -42,18 +43,20 @@ with noted as (
   update user_sweeps set
     seen_time = coalesce(seen_time, clock_timestamp()),
     fence = case when seen_time is not null then pg_current_xact_id() end
-  where fence is null
+  where (fence is null or fence >= pg_snapshot_xmax(pg_current_snapshot()))
     and (seen_time is null or seen_time < clock_timestamp() - %(settled_after)s::interval)
 )
 select user_id from user_sweeps
 where fence <= pg_snapshot_xmin(pg_current_snapshot())
-order by user_id
+order by fence
 """)
 _STILL_DUE: Final = Statement.of("""
-select exists (select from user_marks where user_id = %(user_id)s and mark = 2)
-from user_sweeps
+select through from user_sweeps
 where user_id = %(user_id)s and fence <= pg_snapshot_xmin(pg_current_snapshot())
 """)
+_SWEPT_THROUGH: Final = Statement.of(
+    "update user_sweeps set through = %(through)s where user_id = %(user_id)s"
+)
 _SWEPT: Final = Statement.of("delete from user_sweeps where user_id = %(user_id)s")
 _LOCK: Final = Statement.of("select pg_advisory_xact_lock(hashtextextended('erasure', 0))")
 _NEXT: Final = Statement.of("""
@@ -79,7 +82,12 @@ update user_deletions d set
   complete_time = case when %(complete)s::boolean then now() end
 where d.user_id = any(%(users)s::bigint[]) and d.complete_time is null
 """)
-_UNMARK: Final = Statement.of("delete from user_marks where user_id = any(%(users)s::bigint[])")
+_UNMARK: Final = Statement.of("""
+delete from user_marks m using user_deletions d
+where m.user_id = any(%(users)s::bigint[]) and d.user_id = m.user_id and d.complete_time is null
+  and (m.mark = 2 or m.create_time <= d.create_time)
+""")
+"""The hidings go as well, for they speak of the user; but not one that was asked for since."""
 
 
 class PostgresUnfinishedRemovals:
@@ -100,7 +108,7 @@ class PostgresUnfinishedRemovals:
         return [row[0] for row in rows]
 
     async def sweep(self, user_id: int) -> bool:
-        """See `UnfinishedRemovals.sweep`. Up to 500 entries in six round trips."""
+        """See `UnfinishedRemovals.sweep`. 1,000 seasons in seven round trips."""
 
         async def work(connection: Connection) -> bool:
             await lock_user(connection, user_id)
@@ -108,11 +116,13 @@ class PostgresUnfinishedRemovals:
             if not rows:
                 # Decided anew while this one waited: then the row is not due any more.
                 return True
-            look = bury_and_count if rows[0][0] else sweep
-            swept = await look(connection, user_id)
-            if swept.complete:
+            swept = await look(connection, user_id, after=rows[0][0])
+            if swept.through is None:
                 await execute(connection, _SWEPT, {"user_id": user_id})
-            return swept.complete
+                return True
+            place = {"user_id": user_id, "through": swept.through}
+            await execute(connection, _SWEPT_THROUGH, place)
+            return False
 
         return await transact(self._pool, work, timeout_s=_TIMEOUT_S)
 
@@ -146,8 +156,8 @@ async def _erase(connection: Connection) -> bool:
         "count": [row[1] for row in found],
     }
     progress = {"through": last_id, "complete": complete}
-    await execute(connection, _ERASED, users | counts | progress)
     if complete:
-        # The hidings go as well: they speak of the user. From here on submissions are taken.
+        # From here on submissions are taken.
         await execute(connection, _UNMARK, users)
+    await execute(connection, _ERASED, users | counts | progress)
     return False

@@ -17,10 +17,16 @@ input as materialized (
          end as refusal
   from clock c
   left join seasons s on s.season_no = %(season_no)s::integer
-  left join boards b on b.board_no = s.board_no and b.delete_time is null
+  -- By key, whatever the planner is told about joins; as in record.sql.
+  left join lateral (
+    select b.board_no, b.sort_order, b.subscore_sort_order, b.delete_time from boards b
+    where b.board_no = s.board_no
+    offset 0
+  ) b on b.delete_time is null
 ),
 deleted as (
-  update entries e set state = 1, revision = e.revision + 1
+  update entries e set state = 1, revision = e.revision + 1,
+    changed_xid = pg_current_xact_id()
   where e.shard = %(shard)s::smallint and e.season_no = %(season_no)s::integer
     and e.user_id = %(user_id)s::bigint and e.state in (0, 2)
     and (select i.refusal from input i) is null

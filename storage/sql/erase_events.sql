@@ -16,10 +16,11 @@ found as materialized (
 key as materialized (select secret from erasure_keys),
 erased as (
   update score_events e set (
-    user_id, digest, score, subscore, prev_score, prev_subscore, prev_achieve_time, new_score,
-    new_subscore, new_achieve_time, new_arrival
+    user_id, revision, digest, score, subscore, prev_score, prev_subscore, prev_achieve_time,
+    new_score, new_subscore, new_achieve_time, new_arrival
   ) = (
-    select 0, sha256(key.secret || e.digest),
+    -- The revision would lead to the user: the tombstone has the next ones.
+    select 0, 0, sha256(key.secret || e.digest),
            case when kept then e.score else 0 end,
            case when kept then e.subscore else 0 end,
            case when kept then e.prev_score end,
@@ -31,7 +32,7 @@ erased as (
            case when kept then e.new_arrival end
     from key cross join lateral (select e.user_id = any(%(anonymize)s::bigint[]) as kept) k
   )
-  where e.id = any(array(select id from found)) and e.user_id <> 0
+  where e.id = any(array(select id from found))
 )
 select user_id, count(*), null::uuid from found group by user_id
 union all

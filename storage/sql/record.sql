@@ -16,10 +16,30 @@ known as materialized (
   select id from score_events
   where id = any(%(id)s::uuid[]) and id between %(first_id)s::uuid and %(last_id)s::uuid
 ),
+defined as materialized (
+  -- The definitions that still hold, with the open seasons: one look by key each, however many
+  -- boards and past seasons there are. Deletion is tested outside: inside it would let the planner
+  -- walk through the index of the boards by name. The order names the index of the seasons.
+  select i.board_no, i.version, s.season_no, s.season_id
+  from (
+    select distinct board_no, version
+    from unnest(%(board_no)s::integer[], %(board_version)s::bigint[]) as i(board_no, version)
+  ) i
+  join lateral (
+    select b.delete_time from boards b
+    where b.board_no = i.board_no and b.version = i.version
+    offset 0
+  ) b on b.delete_time is null
+  left join lateral (
+    select s.season_no, s.season_id from seasons s
+    where s.board_no = i.board_no and s.starts_at <= now() and now() < s.ends_at
+    order by s.ends_at limit 1
+  ) s on true
+),
 input as materialized (
   select i.id, i.place, i.user_id, (i.user_id % 16)::smallint as shard, i.score, i.subscore,
          i.operator, i.requested, i.low, i.high, i.score_flip, i.subscore_flip, i.arrival,
-         i.metadata, i.digest, s.season_no, s.season_id,
+         i.metadata, i.digest, b.season_no, b.season_id,
          -- Bits: 1 hidden, 2 being deleted. A subquery here is one look by key a row, whatever the
          -- planner is told about joins.
          coalesce((select bit_or(m.mark) from user_marks m
@@ -29,7 +49,7 @@ input as materialized (
               when i.id >= c.newest then 'in future'
               when k.id is not null then 'known'
               when b.board_no is null then 'board changed'
-              when s.season_no is null then 'not open'
+              when b.season_no is null then 'not open'
          end as refusal
   from clock c
   cross join unnest(
@@ -41,10 +61,7 @@ input as materialized (
     id, board_no, board_version, user_id, score, subscore, operator, requested, low, high,
     score_flip, subscore_flip, arrival, metadata, digest, place)
   left join known k on k.id = i.id
-  left join boards b
-    on b.board_no = i.board_no and b.version = i.board_version and b.delete_time is null
-  left join seasons s
-    on s.board_no = b.board_no and s.starts_at <= now() and now() < s.ends_at
+  left join defined b on b.board_no = i.board_no and b.version = i.board_version
 ),
 fresh as materialized (
   -- The result of each submission if the user has no entry yet.
@@ -65,19 +82,20 @@ fresh as materialized (
 written as (
   insert into entries as e (
     shard, season_no, user_id, score, subscore, arrival, revision, state, submission_count,
-    achieve_time, update_time, metadata, outcome, batch_place)
+    achieve_time, update_time, metadata, outcome, batch_place, changed_xid)
   select f.shard, f.season_no, f.user_id,
          case when f.counts then f.first_score else 0 end,
          case when f.counts then f.first_subscore else 0 end,
          f.arrival, f.counts::integer, case when f.counts then (f.marks & 1) * 2 else 3 end,
          f.counts::integer,
          c.time, c.time, case when f.counts then f.metadata end,
-         case when f.counts then 1 else 5 end, f.place
+         case when f.counts then 1 else 5 end, f.place,
+         case when f.counts then pg_current_xact_id() end
   from fresh f cross join clock c
   order by f.shard, f.season_no, f.user_id
   on conflict (shard, season_no, user_id) do update set (
     score, subscore, arrival, revision, state, submission_count, achieve_time, update_time,
-    metadata, prev_score, prev_subscore, prev_achieve_time, outcome, batch_place
+    metadata, prev_score, prev_subscore, prev_achieve_time, outcome, batch_place, changed_xid
   ) = (
     select case when o.outcome = 1 then r.score else e.score end,
            case when o.outcome = 1 then r.subscore else e.subscore end,
@@ -93,7 +111,8 @@ written as (
            case when x.standing then e.subscore end,
            case when x.standing then e.achieve_time end,
            o.outcome,
-           excluded.batch_place
+           excluded.batch_place,
+           case when o.outcome = 1 then pg_current_xact_id() else e.changed_xid end
     from (
       select e.state in (0, 2) as standing,
              case when e.state in (0, 2) then e.score else 0 end as old_score,
@@ -145,19 +164,21 @@ written as (
   )
   returning e.shard, e.season_no, e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state,
             e.submission_count, e.achieve_time, e.update_time, e.metadata, e.prev_score,
-            e.prev_subscore, e.prev_achieve_time, e.outcome, e.batch_place
+            e.prev_subscore, e.prev_achieve_time, e.outcome, e.batch_place, e.changed_xid
 ),
 recorded as (
   insert into score_events (
     id, user_id, season_no, operator, score, subscore, outcome, prev_score, prev_subscore,
-    prev_achieve_time, new_score, new_subscore, new_achieve_time, new_arrival, revision, digest)
+    prev_achieve_time, new_score, new_subscore, new_achieve_time, new_arrival, revision, xid,
+    digest)
+  -- With the transaction behind what is told, so that a retry is told the same one.
   select f.id, f.user_id, f.season_no, f.requested, f.score, f.subscore, w.outcome, w.prev_score,
          w.prev_subscore, w.prev_achieve_time,
          case when w.state in (0, 2) then w.score end,
          case when w.state in (0, 2) then w.subscore end,
          case when w.state in (0, 2) then w.achieve_time end,
          case when w.state in (0, 2) then w.arrival end,
-         w.revision, f.digest
+         w.revision, coalesce(w.changed_xid, '0'), f.digest
   from written w join fresh f on f.place = w.batch_place
   order by f.id
 ),
@@ -183,7 +204,7 @@ select i.place,
        w.metadata::text,
        w.prev_score, w.prev_subscore,
        (extract(epoch from w.prev_achieve_time) * 1000)::bigint,
-       case when w.batch_place is not null then pg_current_xact_id()::text::bigint end,
+       coalesce(w.changed_xid, '0')::text::bigint,
        case when w.outcome = 1 then index_item(
          w.user_id, w.score, w.subscore, w.arrival, w.revision, w.state, w.achieve_time,
          i.score_flip, i.subscore_flip) end

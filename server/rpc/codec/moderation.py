@@ -61,6 +61,7 @@ def encode_deleted(done: UserDeleted) -> pb.DeleteUserResponse:
     """How far a deletion is."""
     complete_ms = done.complete_time_ms
     return pb.DeleteUserResponse(
+        erasure=pb.Erasure.ValueType(done.erasure),
         deleted_entry_count=done.deleted_entry_count,
         erased_submission_count=done.erased_submission_count,
         done=complete_ms is not None,

@@ -246,8 +246,8 @@ async def test_a_token_reaches_past_the_caches_of_another_worker(kept: Kept) -> 
 async def test_a_write_that_missed_the_index_does_not_stay_hidden(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until the healer has brought it nobody can show it; after that the user's own entry is not
-    kept from before.
+    """Until the healer has brought it nobody can show it; after that no answer is kept from before,
+    neither of the user nor of anybody whose rank it changed.
     """
     worker = Worker(kept, await new_board(kept, Operator.SET, SortOrder.DESCENDING))
     await worker.submit(*(submission(user, user) for user in USERS))
@@ -262,9 +262,14 @@ async def test_a_write_that_missed_the_index_does_not_stay_hidden(
     assert isinstance(result, SubmitResult)
     assert not result.indexed
     await worker.entry(5)
+    other = await worker.entry(20)
     await kept.catch_up()
 
     entry = await worker.entry(5)
+    moved = await worker.entry(20)
 
     assert entry is not None
     assert (entry[0].rank, entry[0].standing.score) == (1, 99)
+    assert other is not None
+    assert moved is not None
+    assert moved[0].rank == other[0].rank + 1

@@ -117,9 +117,9 @@ async def moderated(kept: Kept) -> AsyncIterator[Moderated]:
         await jobs.wait(10)
         signer = TokenSigner([b"secret"])
         boards = BoardDirectory(kept.boards, SystemClock())
-        removal = PostgresRemoval(settings, write=write)
+        removal = PostgresRemoval(settings, write=write, jobs=jobs)
         forgotten: list[int] = []
-        showing = IndexRemovals(kept.index, signer, forgotten.append)
+        showing = IndexRemovals(kept.index, signer, forgotten.append, lambda _: None)
         yield Moderated(
             kept=kept,
             users=ModerateUsers(boards, removal, showing),
@@ -163,22 +163,49 @@ async def test_a_restored_user_is_back_with_what_was_submitted_meanwhile(
     assert await moderated.shown(new) == [(1, 30), (USER, 20)]
 
 
-async def test_a_token_names_the_change(moderated: Moderated) -> None:
-    """Also that of a call which comes second and finds everything done."""
-    board = await moderated.board()
-    await moderated.submit(board, (USER, 20))
+async def test_a_token_is_good_for_every_board(moderated: Moderated) -> None:
+    """Also that of a call which comes second and finds everything done, or only a part."""
+    boards = [await moderated.board("one"), await moderated.board("two")]
+    for board in boards:
+        await moderated.submit(board, (USER, 20))
 
     first = await moderated.users.hide(USER, "", NOTE)
+    moderated.forgotten.clear()
     again = await moderated.users.hide(USER, "", NOTE)
+    late = await moderated.kept.record(
+        boards[0], [submission(USER, 30, board_id=boards[0].spec.board_id)]
+    )
+    third = await moderated.users.hide(USER, "", NOTE)
 
     writes = moderated.signer.writes(first.consistency_token)
-    assert writes.season_number == board.season.number
+    assert writes.season_number == 0
     assert list(writes.by_shard()) == [shard_of(USER)]
     assert (again.changed, again.entry_count, again.indexed) == (False, 0, True)
     assert again.consistency_token == first.consistency_token
-    await moderated.kept.index.count_before(
-        board.season.number, [], shards=[5], fresh=Freshness(writes.by_shard())
+    assert sorted({*moderated.forgotten}) == [board.season.number for board in boards]
+    for board in boards:
+        await moderated.kept.index.count_before(
+            board.season.number, [], shards=[5], fresh=Freshness(writes.by_shard())
+        )
+    third_writes = moderated.signer.writes(third.consistency_token).transactions
+    assert {xid for xid, _ in third_writes} == {xid for xid, _ in writes.transactions} | {
+        *late.changes
+    }
+    assert not third.indexed
+
+
+async def test_a_call_again_shows_what_the_first_has_left(moderated: Moderated) -> None:
+    """It died when the index had nothing of it yet, and PostgreSQL only the decision."""
+    board = await moderated.board()
+    await moderated.submit(board, (1, 30), (USER, 20))
+    await moderated.kept.execute(
+        f"insert into user_marks (user_id, board_no, mark) values ({USER}, 0, 1)"
     )
+
+    again = await moderated.users.hide(USER, "", NOTE)
+
+    assert (again.changed, again.entry_count, again.indexed) == (False, 1, True)
+    assert await moderated.shown(board) == [(1, 30)]
 
 
 async def test_a_board_or_season_that_is_not_there(moderated: Moderated) -> None:
@@ -280,6 +307,7 @@ class _History:
     oracles: list[Oracle] = field(init=False)
     marks: set[tuple[int, int]] = field(default_factory=set)
     deleting: set[int] = field(default_factory=set)
+    outdated: set[tuple[int, int]] = field(default_factory=set)
     unapplied: list[FlushResult] = field(default_factory=list)
     sent: list[tuple[int, Submission]] = field(default_factory=list)
 
@@ -330,6 +358,7 @@ class _History:
         done = await self.moderated.users.hide(user, self._name(where), NOTE)
         assert done.changed == ((user, where) not in self.marks)
         self.marks.add((user, where))
+        self.outdated.discard((user, where))
 
     async def restore(self, user: int, place: int) -> None:
         """Everywhere, or on one board."""
@@ -337,6 +366,7 @@ class _History:
         done = await self.moderated.users.restore(user, self._name(where), NOTE)
         assert done.changed == ((user, where) in self.marks)
         self.marks.discard((user, where))
+        self.outdated.discard((user, where))
         left = {at for marked, at in self.marks if marked == user}
         assert done.still_hidden == bool(left if where == -1 else left & {-1, where})
 
@@ -354,8 +384,9 @@ class _History:
         begun = await self.moderated.kept.execute(
             f"select 1 from user_deletions where user_id = {user} and complete_time is null"
         )
-        if begun:
+        if begun and user not in self.deleting:
             self.deleting.add(user)
+            self.outdated |= {mark for mark in self.marks if mark[0] == user}
         for oracle in self.oracles:
             assert begun or user not in oracle.entries
             oracle.entries.pop(user, None)
@@ -365,7 +396,10 @@ class _History:
         await self.moderated.run_job()
         rows = await self.moderated.kept.execute("select user_id from user_marks where mark = 2")
         left = {int(str(user)) for (user,) in rows}
-        self.marks = {mark for mark in self.marks if mark[0] not in self.deleting - left}
+        # A hiding that was asked for during the deletion outlives it.
+        gone = {mark for mark in self.outdated if mark[0] in self.deleting - left}
+        self.marks -= gone
+        self.outdated -= gone
         self.deleting = left
 
     async def apply_some(self, _user: int, _place: int) -> None:

@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from core.errors import StandingsError
-from core.ports import EntryDeletion, Flush, FlushResult, Placed, RemovedEntry
+from core.ports import Flush, FlushResult, Placed
+from core.removal_ports import EntryDeletion, RemovedEntry
 from core.types import Board, BoardSpec, Recorded, Submission
 from storage.boards import PostgresBoards
 from storage.history import PostgresHistory
@@ -103,6 +104,6 @@ async def store(database: str, postgres_settings: PostgresSettings) -> AsyncIter
             boards=PostgresBoards(settings, write=write, read=read),
             history=PostgresHistory(jobs),
             retention=PostgresRetention(settings, jobs),
-            removal=PostgresRemoval(settings, write=write),
+            removal=PostgresRemoval(settings, write=write, jobs=jobs),
             unfinished=PostgresUnfinishedRemovals(settings, jobs),
         )

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from core.errors import EntryNotFound, EtagMismatch, WriteConflict
-from core.ports import EntryDeletion
+from core.removal_ports import EntryDeletion
 from core.types import AuditNote, Board, Erasure, Operator, Outcome, Recorded
 from storage.ledger import PostgresLedger
 from storage.pool import PoolUse, open_pool
@@ -40,6 +40,16 @@ async def _while_blocked(
 ) -> ResultT:
     """Commits the holder as soon as somebody waits for it, and gives what the waiter got."""
     task = asyncio.ensure_future(waiting)
+    await _blocked(store, holder, task)
+    await holder.commit()
+    async with asyncio.timeout(10):
+        return await task
+
+
+async def _blocked(
+    store: Store, holder: psycopg.AsyncConnection, task: asyncio.Future[ResultT]
+) -> None:
+    """Waits until somebody waits for the holder, who must be there before the task is done."""
     async with asyncio.timeout(10):
         while True:
             (row,) = await store.execute(
@@ -49,8 +59,6 @@ async def _while_blocked(
             if row[0]:
                 break
             assert not task.done(), "it did not wait for the lock"
-        await holder.commit()
-        return await task
 
 
 async def test_a_flush_that_waited_counts_on_from_the_committed_row(store: Store) -> None:
@@ -286,6 +294,80 @@ async def test_a_user_deletion_that_waited_takes_the_committed_entry(store: Stor
     assert rows == [(1, 0, 2), (1, 0, 3), (1, 0, 2)]
 
 
+async def test_a_hiding_that_waited_leaves_alone_what_is_hidden_by_then(store: Store) -> None:
+    """Somebody else has hidden the entry: to turn its state round would show it again."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    other = "update entries set state = 2, revision = revision + 1"
+
+    async with _holding(store, other) as holder:
+        hiding = await _while_blocked(store, holder, store.removal.hide(21, None, _NOTE))
+
+    assert (hiding.sweep.entry_count, hiding.sweep.changes) == (0, {})
+    assert await store.execute("select state, revision from entries") == [(2, 2)]
+
+
+async def test_a_user_deletion_that_waited_leaves_alone_what_is_buried_by_then(
+    store: Store,
+) -> None:
+    """A tombstone without content has none to lose."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    other = (
+        "update entries set state = 1, outcome = 1, revision = revision + 1, achieve_time = 'epoch'"
+    )
+
+    async with _holding(store, other) as holder:
+        deletion = await _while_blocked(
+            store, holder, store.removal.delete_user(21, Erasure.ERASE, _NOTE)
+        )
+
+    assert (deletion.entry_count, deletion.sweep.changes) == (0, {})
+    assert await store.execute("select state, revision from entries") == [(1, 2)]
+
+
+async def test_a_last_look_stands_in_line_with_decisions(store: Store) -> None:
+    """Otherwise it would do what was decided before, and strike out the look after it."""
+    board = await store.create(board_spec())
+    await store.record(board, submission(21, 1))
+    await store.removal.hide(21, None, _NOTE)
+    await store.execute("update user_sweeps set fence = '3'")
+    restoration = (
+        "select pg_advisory_xact_lock(hashtextextended('removal', 21));"
+        "delete from user_marks;"
+        "update entries set state = 0, revision = revision + 1;"
+        "update user_sweeps set seen_time = null, fence = null"
+    )
+
+    async with _holding(store, restoration) as holder:
+        await _while_blocked(store, holder, store.unfinished.sweep(21))
+
+    assert await store.execute("select state, revision from entries") == [(0, 3)]
+    assert await store.execute("select user_id, fence from user_sweeps") == [(21, None)]
+
+
+async def test_one_user_is_gone_through_at_a_time(store: Store) -> None:
+    """A decision about another one is stored meanwhile, and submissions go on."""
+    board = await store.create(board_spec())
+    await store.record(board, *(submission(user, 1) for user in (5, 21)))
+
+    async with _holding(store, "select from entries where user_id = 21 for update") as holder:
+        first = asyncio.ensure_future(store.removal.hide(21, None, _NOTE))
+        await _blocked(store, holder, first)
+        second = asyncio.ensure_future(store.removal.hide(5, None, _NOTE))
+        async with asyncio.timeout(10):
+            while not await store.execute("select 1 from user_marks where user_id = 5"):
+                pass
+        done, _ = await asyncio.wait([second], timeout=0.5)
+        recorded = await store.record(board, submission(37, 1))
+        await holder.commit()
+        hidings = await asyncio.gather(first, second)
+
+    assert not done
+    assert isinstance(recorded[0], Recorded)
+    assert [hiding.sweep.entry_count for hiding in hidings] == [1, 1]
+
+
 async def test_decisions_about_one_user_stand_in_line(store: Store) -> None:
     """The second one sees what the first has decided, and not what was there when it began."""
     board = await store.create(board_spec())
@@ -317,6 +399,20 @@ async def test_a_flush_that_waited_for_a_hiding_leaves_the_entry_hidden(store: S
 
     assert isinstance(result, Recorded)
     assert await store.execute("select state, score, revision from entries") == [(2, 2, 3)]
+
+
+async def test_a_flush_that_waited_names_the_transaction_it_waited_for(store: Store) -> None:
+    """Where it changes nothing, what it tells of is the work of the one before it."""
+    board = await store.create(board_spec(operator=Operator.SET))
+    await store.record(board, submission(21, 1))
+    other = "update entries set score = 9, changed_xid = pg_current_xact_id()"
+
+    async with _holding(store, other) as holder:
+        xid = await holder.execute("select pg_current_xact_id()::text::bigint")
+        mine = store.record_one(board, submission(21, 9))
+        told = await _while_blocked(store, holder, mine)
+
+    assert (told.outcome, [(told.xid,)]) == (Outcome.UNCHANGED, await xid.fetchall())
 
 
 async def test_an_erasure_that_waited_erases_once(store: Store) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from core.ports import Flush, Placed
 from core.types import (
     INT64_MAX,
     INT64_MIN,
+    AuditNote,
     Operator,
     Outcome,
     Recorded,
@@ -32,6 +34,7 @@ from core.types import (
 )
 from storage.ledger import PostgresLedger
 from storage.pool import PoolUse, open_pool
+from storage.statement import Statement
 from tests.fakes.making import board_spec, submission, submission_id
 from tests.fakes.oracle import Oracle
 from tests.integration.storage.conftest import Store
@@ -122,6 +125,67 @@ async def test_a_known_submission_gets_its_first_outcome(store: Store) -> None:
     assert again.entry is not None
     assert (again.entry.score, again.previous, again.xid) == (5, None, recorded.xid)
     assert (await store.ledger.standings(board.season.number, [7]))[7].score == 15
+
+
+async def test_what_changes_nothing_names_the_transaction_behind_the_entry(store: Store) -> None:
+    """Unchanged or rejected, and to its retry as well: a read that lacks that transaction would
+    show another entry than the answer did.
+    """
+    board = await store.create(board_spec(operator=Operator.SET, max_score=10))
+    await store.record_one(board, submission(1, 4))
+    applied = await store.record_one(board, submission(1, 5))
+    for score, outcome in ((5, Outcome.UNCHANGED), (11, Outcome.REJECTED)):
+        sent = submission(1, score)
+
+        told = await store.record_one(board, sent)
+        again = await store.record_one(board, sent)
+
+        assert (told.outcome, again.first_outcome) == (outcome, outcome)
+        assert (told.xid, again.xid) == (applied.xid, applied.xid)
+        assert not told.touches_index
+        assert not again.touches_index
+
+
+async def test_what_changed_an_entry_need_not_be_known(store: Store) -> None:
+    """No entry yet, or one from before the column: nothing that a read could have to show."""
+    board = await store.create(board_spec(operator=Operator.SET, max_score=10))
+    await store.record_one(board, submission(2, 5))
+    await store.execute("update entries set changed_xid = null")
+    for sent in (submission(1, 11), submission(2, 5)):
+        told = await store.record_one(board, sent)
+        again = await store.record_one(board, sent)
+
+        assert (told.xid, again.xid) == (0, 0)
+
+
+async def test_a_deletion_is_behind_what_is_rejected_afterwards(store: Store) -> None:
+    """The answer tells of no entry, so a read has to show that it is gone."""
+    board = await store.create(board_spec(max_score=10))
+    await store.record_one(board, submission(1, 5))
+    removed = await store.delete_entry(board, 1)
+
+    rejected = await store.record_one(board, submission(1, 11))
+
+    assert (rejected.entry, rejected.xid) == (None, removed.xid)
+
+
+async def test_nothing_is_read_whole_by_a_plan_made_for_small_tables(store: Store) -> None:
+    """It is kept whatever they grow to, so it goes by key to boards, open seasons and marks."""
+    await store.create(board_spec())
+    await store.removal.hide(1, None, AuditNote(actor="mod", reason="", request_id="r1"))
+    await store.execute("vacuum analyze boards, seasons, user_marks")
+    statement = Statement.load("record")
+    values = ", ".join("null" for _ in statement.names)
+    async with store.ledger._write.connection() as connection:
+        await connection.execute(b"prepare record as " + statement.text)
+        cursor = await connection.execute(f"explain execute record({values})")
+        plan = "\n".join(str(line) for (line,) in await cursor.fetchall())
+
+    assert set(re.findall(r"(\S+) on (boards|seasons|user_marks)\b", plan)) == {
+        ("boards_pkey", "boards"),
+        ("seasons_by_end", "seasons"),
+        ("user_marks_pkey", "user_marks"),
+    }
 
 
 async def test_a_rejected_submission_stays_rejected(store: Store) -> None:

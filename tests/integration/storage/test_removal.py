@@ -17,8 +17,8 @@ from core.errors import (
 )
 from core.types import AuditNote, Board, Erasure, Operator, Outcome, Recorded
 from jobs.finish_removals import FinishRemovals
-from storage.pool import PoolUse, open_pool
-from storage.removal import bury_and_count
+from storage.entry_sweeps import Swept, bury, look
+from storage.pool import Connection, PoolUse, open_pool
 from storage.unfinished_removals import PostgresUnfinishedRemovals
 from tests.fakes.making import board_spec, submission, submission_id
 from tests.integration.storage.conftest import Store
@@ -108,7 +108,7 @@ async def test_hiding_again_changes_nothing_and_names_the_last_change(store: Sto
 
     assert not again.changed
     assert (again.sweep.entry_count, again.sweep.changes) == (0, {})
-    assert again.sweep.latest == (board.season.number, xid)
+    assert again.sweep.earlier == [(board.season.number, xid)]
     assert not (await store.removal.restore(USER, board, NOTE)).changed
     assert await store.execute("select count(*) from audit_events") == [(1,)]
 
@@ -137,14 +137,14 @@ async def test_a_user_with_very_many_entries_is_hidden_by_parts(store: Store) ->
     deletion = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
 
     assert hiding.sweep.entry_count == 1101
-    assert [len(items) for items in hiding.sweep.changes.values()] == [500, 500, 101]
+    assert [len(items) for items in hiding.sweep.changes.values()] == [1000, 101]
     assert deletion.entry_count == 1101
-    assert len(deletion.sweep.changes) == 3
+    assert len(deletion.sweep.changes) == 2
     rows = await store.execute("select state, revision, count(*) from entries group by 1, 2")
     assert rows == [(1, 3, 1101)]
     assert await store.execute(
         "select count(*) from outbox where xid >= %s::text::xid8", str(min(hiding.sweep.changes))
-    ) == [(6,)]
+    ) == [(4,)]
 
 
 async def test_a_transaction_that_began_before_the_hiding_ends_hidden(store: Store) -> None:
@@ -425,14 +425,16 @@ async def test_the_job_goes_on_where_a_worker_died(
     store: Store, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
     """A user's entries were done in part; the rest follows without another call."""
-    monkeypatch.setattr("storage.entry_sweeps._ENTRIES_MAX", 2)
+    monkeypatch.setattr("storage.entry_sweeps._SEASONS_MAX", 2)
     for number in range(5):
         await _board(store, f"b{number}", (USER, 5))
 
-    async def die(*_: object) -> None:
-        raise LedgerUnavailable
+    async def die(connection: Connection, user_id: int, *, after: int) -> Swept:
+        if after:
+            raise LedgerUnavailable
+        return await look(connection, user_id, after=after)
 
-    monkeypatch.setattr(store.removal, "_finish", die)
+    monkeypatch.setattr("storage.removal.look", die)
     removal = (
         store.removal.hide(USER, None, NOTE)
         if act == "hide"
@@ -488,6 +490,6 @@ async def test_a_look_that_comes_late_spares_what_was_submitted_since(store: Sto
     await store.record_one(board, submission(USER, 6))
 
     async with store.pool.connection() as connection:
-        await bury_and_count(connection, USER)
+        await bury(connection, USER, after=0)
 
     assert await _states(store) == [(board.season.number, 0)]

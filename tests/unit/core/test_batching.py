@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -129,11 +129,16 @@ class Observer:
     changes: list[IndexChange] = field(default_factory=list)
     calls: list[asyncio.Future[list[Settled | StandingsError]]] = field(default_factory=list)
     answered: list[bool] = field(default_factory=list)
+    missed: set[int] = field(default_factory=set)
 
     def flushed(
-        self, writes: Iterable[tuple[Board, Recorded]], changes: Iterable[IndexChange]
+        self,
+        writes: Iterable[tuple[Board, Recorded]],
+        changes: Iterable[IndexChange],
+        missed: Collection[int],
     ) -> None:
         """Takes a flush."""
+        self.missed |= {*missed}
         self.writes += writes
         self.changes += changes
         self.answered += [call.done() for call in self.calls]
@@ -345,6 +350,7 @@ async def test_a_write_that_missed_the_index_is_told_too(bench: Bench) -> None:
 
     assert len(bench.observer.writes) == 1
     assert bench.observer.answered == [False]
+    assert bench.observer.missed == {bench.observer.writes[0][1].season.number}
 
 
 async def test_an_abandoned_call_is_recorded_all_the_same(bench: Bench) -> None:

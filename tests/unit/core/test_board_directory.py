@@ -52,7 +52,7 @@ async def test_a_definition_is_read_once_a_second() -> None:
 
 
 async def test_the_last_definition_holds_while_postgres_is_silent() -> None:
-    """And PostgreSQL is not asked for each call meanwhile; as soon as it answers, it is believed."""
+    """PostgreSQL is not asked for each call meanwhile; as soon as it answers, it is believed."""
     boards, store, clock = directory()
     await boards.get("board")
     store.error = LedgerUnavailable()

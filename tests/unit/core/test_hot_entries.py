@@ -200,11 +200,10 @@ async def test_an_older_read_does_not_replace_a_newer_one(bench: Bench) -> None:
     [
         ReadOptions(consistency_token="token"),
         ReadOptions(view=EntryView.FULL),
-        ReadOptions(viewer_user_id=3),
     ],
 )
 async def test_all_else_is_read(bench: Bench, options: ReadOptions) -> None:
-    """A token, full entries and hidden ones are passed on as they are."""
+    """A token and full entries are passed on as they are."""
     await bench.get()
 
     for _ in range(2):

@@ -12,6 +12,7 @@ from core import own_writes
 from core.ordering import Item, Ordering, encode_item
 from core.own_writes import EVERY_RESULT, Mark, OwnWrites
 from core.types import (
+    LAG_MS_MAX,
     Board,
     EntryState,
     IndexChange,
@@ -21,6 +22,7 @@ from core.types import (
     SortOrder,
     Standing,
 )
+from tests.fakes.held import HeldClock
 from tests.fakes.making import board_spec
 
 BOARD = Board(1, board_spec(), Season(1, "s1"), 1, 0, 0)
@@ -219,6 +221,21 @@ def test_a_duplicate_touches_but_adds_nothing() -> None:
 
     assert not own.untouched_since(1, mark, ORDER.result(80, 0))
     assert own.added_since(1, mark) == 0
+
+
+def test_after_a_miss_a_read_may_lack_writes_for_a_while() -> None:
+    """Until the index has to say of itself that it is behind, and a second for other clocks."""
+    clock = HeldClock()
+    own = OwnWrites(monotonic_s=clock.monotonic_s)
+    own.flushed([], [], missed={1})
+
+    assert (own.mark(1).complete, own.mark(2).complete) == (False, True)
+    clock.ms += LAG_MS_MAX
+    own.missed(range(2, 5_000))
+    assert not own.mark(1).complete
+    clock.ms += 1_000
+    own.missed([5_000])
+    assert [own.mark(season).complete for season in (1, 2, 4_999)] == [True, False, False]
 
 
 def test_a_hidden_users_first_entry_adds_nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -17,8 +17,11 @@ from tests.fakes.memory_index import MemoryIndex, reading_of
 BOARD = Board(1, board_spec(), Season(1, "s1"), 1, 0, 0)
 
 
+@dataclass
 class RecordedBefore:
-    """A batcher that finds everything recorded and indexed, and changed by nobody."""
+    """A batcher that finds everything as submitted, by the transaction `xid`."""
+
+    xid: int = 1
 
     def enqueue(
         self, submissions: Sequence[tuple[Submission, Board]], *, source: Hashable
@@ -35,7 +38,7 @@ class RecordedBefore:
                         entry=None,
                         previous=None,
                         season=board.season,
-                        xid=1,
+                        xid=self.xid,
                         touches_index=False,
                     ),
                     indexed=True,
@@ -60,3 +63,17 @@ async def test_a_submitter_is_told_the_own_rank_hidden_or_not(state: EntryState)
 
     last = 3 if state is EntryState.LIVE else 2
     assert [result.rank for result in answer.results] == [last, 2, 1]
+
+
+@pytest.mark.parametrize(("xid", "named"), [(7, [(7, 0b1010)]), (0, [])])
+async def test_the_token_names_what_made_the_entries_as_they_are_told(
+    xid: int, named: list[tuple[int, int]]
+) -> None:
+    """Not only what the submissions themselves have changed."""
+    reading = reading_of(MemoryIndex(), BOARD)
+    submit_scores = SubmitScores(reading, RecordedBefore(xid))
+
+    answer = await submit_scores([submission(user, 1) for user in (1, 3)])
+
+    assert list(reading.signer.writes(answer.consistency_token).transactions) == named
+    assert [result.indexed for result in answer.results] == [True, True]

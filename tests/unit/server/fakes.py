@@ -271,6 +271,7 @@ class FakeModeration:
         """Begins a deletion."""
         self.fakes.called("delete_user", user_id, erasure, note)
         return UserDeleted(
+            erasure=erasure,
             deleted_entry_count=3,
             erased_submission_count=4,
             create_time_ms=1_700_000_000_000,

@@ -128,7 +128,7 @@ async def test_delete_user(serving: Serving) -> None:
     answer = await serving.moderation.DeleteUser(request)
 
     assert (answer.deleted_entry_count, answer.erased_submission_count) == (3, 4)
-    assert (answer.done, answer.indexed) == (False, False)
+    assert (answer.done, answer.indexed, answer.erasure) == (False, False, request.erasure)
     assert answer.create_time.ToMilliseconds() == 1_700_000_000_000
     assert not answer.HasField("complete_time")
     assert serving.fakes.arguments[0][:2] == (42, Erasure.ANONYMIZE)

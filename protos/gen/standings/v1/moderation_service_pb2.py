@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%standings/v1/moderation_service.proto\x12\x0cstandings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"H\n\x0fHideUserRequest\x12\x13\n\x07user_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x08\x62oard_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"d\n\x10HideUserResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x13\n\x0b\x65ntry_count\x18\x02 \x01(\x05\x12\x0f\n\x07indexed\x18\x03 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x04 \x01(\t\"K\n\x12RestoreUserRequest\x12\x13\n\x07user_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x08\x62oard_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"}\n\x13RestoreUserResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x13\n\x0b\x65ntry_count\x18\x02 \x01(\x05\x12\x14\n\x0cstill_hidden\x18\x03 \x01(\x08\x12\x0f\n\x07indexed\x18\x04 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x05 \x01(\t\"`\n\x11\x44\x65leteUserRequest\x12\x13\n\x07user_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12&\n\x07\x65rasure\x18\x02 \x01(\x0e\x32\x15.standings.v1.Erasure\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xf8\x01\n\x12\x44\x65leteUserResponse\x12\x1f\n\x13\x64\x65leted_entry_count\x18\x01 \x01(\x03\x42\x02\x30\x01\x12#\n\x17\x65rased_submission_count\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07indexed\x18\x06 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x07 \x01(\t*L\n\x07\x45rasure\x12\x17\n\x13\x45RASURE_UNSPECIFIED\x10\x00\x12\x11\n\rERASURE_ERASE\x10\x01\x12\x15\n\x11\x45RASURE_ANONYMIZE\x10\x02\x32\x83\x02\n\x11ModerationService\x12I\n\x08HideUser\x12\x1d.standings.v1.HideUserRequest\x1a\x1e.standings.v1.HideUserResponse\x12R\n\x0bRestoreUser\x12 .standings.v1.RestoreUserRequest\x1a!.standings.v1.RestoreUserResponse\x12O\n\nDeleteUser\x12\x1f.standings.v1.DeleteUserRequest\x1a .standings.v1.DeleteUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%standings/v1/moderation_service.proto\x12\x0cstandings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"H\n\x0fHideUserRequest\x12\x13\n\x07user_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x08\x62oard_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"d\n\x10HideUserResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x13\n\x0b\x65ntry_count\x18\x02 \x01(\x05\x12\x0f\n\x07indexed\x18\x03 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x04 \x01(\t\"K\n\x12RestoreUserRequest\x12\x13\n\x07user_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x08\x62oard_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"}\n\x13RestoreUserResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x13\n\x0b\x65ntry_count\x18\x02 \x01(\x05\x12\x14\n\x0cstill_hidden\x18\x03 \x01(\x08\x12\x0f\n\x07indexed\x18\x04 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x05 \x01(\t\"`\n\x11\x44\x65leteUserRequest\x12\x13\n\x07user_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12&\n\x07\x65rasure\x18\x02 \x01(\x0e\x32\x15.standings.v1.Erasure\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xa0\x02\n\x12\x44\x65leteUserResponse\x12\x1f\n\x13\x64\x65leted_entry_count\x18\x01 \x01(\x03\x42\x02\x30\x01\x12#\n\x17\x65rased_submission_count\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07indexed\x18\x06 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x07 \x01(\t\x12&\n\x07\x65rasure\x18\x08 \x01(\x0e\x32\x15.standings.v1.Erasure*L\n\x07\x45rasure\x12\x17\n\x13\x45RASURE_UNSPECIFIED\x10\x00\x12\x11\n\rERASURE_ERASE\x10\x01\x12\x15\n\x11\x45RASURE_ANONYMIZE\x10\x02\x32\x83\x02\n\x11ModerationService\x12I\n\x08HideUser\x12\x1d.standings.v1.HideUserRequest\x1a\x1e.standings.v1.HideUserResponse\x12R\n\x0bRestoreUser\x12 .standings.v1.RestoreUserRequest\x1a!.standings.v1.RestoreUserResponse\x12O\n\nDeleteUser\x12\x1f.standings.v1.DeleteUserRequest\x1a .standings.v1.DeleteUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,8 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEUSERRESPONSE'].fields_by_name['deleted_entry_count']._serialized_options = b'0\001'
   _globals['_DELETEUSERRESPONSE'].fields_by_name['erased_submission_count']._loaded_options = None
   _globals['_DELETEUSERRESPONSE'].fields_by_name['erased_submission_count']._serialized_options = b'0\001'
-  _globals['_ERASURE']._serialized_start=817
-  _globals['_ERASURE']._serialized_end=893
+  _globals['_ERASURE']._serialized_start=857
+  _globals['_ERASURE']._serialized_end=933
   _globals['_HIDEUSERREQUEST']._serialized_start=88
   _globals['_HIDEUSERREQUEST']._serialized_end=160
   _globals['_HIDEUSERRESPONSE']._serialized_start=162
@@ -55,7 +55,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEUSERREQUEST']._serialized_start=468
   _globals['_DELETEUSERREQUEST']._serialized_end=564
   _globals['_DELETEUSERRESPONSE']._serialized_start=567
-  _globals['_DELETEUSERRESPONSE']._serialized_end=815
-  _globals['_MODERATIONSERVICE']._serialized_start=896
-  _globals['_MODERATIONSERVICE']._serialized_end=1155
+  _globals['_DELETEUSERRESPONSE']._serialized_end=855
+  _globals['_MODERATIONSERVICE']._serialized_start=936
+  _globals['_MODERATIONSERVICE']._serialized_end=1195
 # @@protoc_insertion_point(module_scope)

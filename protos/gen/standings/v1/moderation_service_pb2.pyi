@@ -84,11 +84,11 @@ class HideUserResponse(google.protobuf.message.Message):
     changed: builtins.bool
     """False where the user was hidden there already."""
     entry_count: builtins.int
-    """The entries that are hidden by this call."""
+    """The entries that are hidden by this call; none where an earlier one or a job did it."""
     indexed: builtins.bool
     """Whether the index shows it; if not, it will within seconds."""
     consistency_token: builtins.str
-    """Give it to a read, and the read shows the change."""
+    """Give it to a read of any board, and the read shows the change."""
     def __init__(
         self,
         *,
@@ -143,13 +143,13 @@ class RestoreUserResponse(google.protobuf.message.Message):
     changed: builtins.bool
     """False where the user was not hidden there."""
     entry_count: builtins.int
-    """The entries that are shown again by this call."""
+    """The entries that are shown again by this call; none where an earlier one or a job did it."""
     still_hidden: builtins.bool
     """Whether another hiding of the user remains that covers the board or, with no board asked, any."""
     indexed: builtins.bool
     """Whether the index shows it; if not, it will within seconds."""
     consistency_token: builtins.str
-    """Give it to a read, and the read shows the change."""
+    """Give it to a read of any board, and the read shows the change."""
     def __init__(
         self,
         *,
@@ -176,7 +176,9 @@ class DeleteUserRequest(google.protobuf.message.Message):
     user_id: builtins.int
     """The user."""
     erasure: Global___Erasure.ValueType
-    """What is done with the user's submissions."""
+    """What is done with the user's submissions. While a deletion is under way, ERASURE_ERASE makes an
+    anonymization stricter for all that is not anonymized yet, and never the other way round.
+    """
     reason: builtins.str
     """Why, for the audit; at most 512 characters."""
     def __init__(
@@ -204,6 +206,7 @@ class DeleteUserResponse(google.protobuf.message.Message):
     COMPLETE_TIME_FIELD_NUMBER: builtins.int
     INDEXED_FIELD_NUMBER: builtins.int
     CONSISTENCY_TOKEN_FIELD_NUMBER: builtins.int
+    ERASURE_FIELD_NUMBER: builtins.int
     deleted_entry_count: builtins.int
     """Entries that were deleted, on all boards and in all seasons."""
     erased_submission_count: builtins.int
@@ -213,7 +216,9 @@ class DeleteUserResponse(google.protobuf.message.Message):
     indexed: builtins.bool
     """Whether the index shows it; if not, it will within seconds."""
     consistency_token: builtins.str
-    """Give it to a read, and the read does not show the user."""
+    """Give it to a read of any board, and the read does not show the user."""
+    erasure: Global___Erasure.ValueType
+    """What is done with the submissions, or was: of several that were asked for, the strictest."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the deletion was asked for."""
@@ -232,10 +237,11 @@ class DeleteUserResponse(google.protobuf.message.Message):
         complete_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         indexed: builtins.bool = ...,
         consistency_token: builtins.str = ...,
+        erasure: Global___Erasure.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["complete_time", b"complete_time", "create_time", b"create_time"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["complete_time", b"complete_time", "consistency_token", b"consistency_token", "create_time", b"create_time", "deleted_entry_count", b"deleted_entry_count", "done", b"done", "erased_submission_count", b"erased_submission_count", "indexed", b"indexed"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["complete_time", b"complete_time", "consistency_token", b"consistency_token", "create_time", b"create_time", "deleted_entry_count", b"deleted_entry_count", "done", b"done", "erased_submission_count", b"erased_submission_count", "erasure", b"erasure", "indexed", b"indexed"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___DeleteUserResponse: typing_extensions.TypeAlias = DeleteUserResponse

@@ -26,7 +26,14 @@ if _version_not_supported:
 
 
 class ModerationServiceStub(object):
-    """For moderators and privacy officers. What is done here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is kept in the audit.
+
+    Not to be used before all workers are of a release that has it: what an older one records of a
+    hidden or deleted user shows. If it was used all the same, the same call once more mends it.
+
+    A decision holds once it is stored, also where the call then fails: what is left of the entries is
+    done by a job within seconds. The same call once more does it as well, and its answer speaks of
+    all that was done so far.
     """
 
     def __init__(self, channel):
@@ -53,12 +60,21 @@ class ModerationServiceStub(object):
 
 
 class ModerationServiceServicer(object):
-    """For moderators and privacy officers. What is done here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is kept in the audit.
+
+    Not to be used before all workers are of a release that has it: what an older one records of a
+    hidden or deleted user shows. If it was used all the same, the same call once more mends it.
+
+    A decision holds once it is stored, also where the call then fails: what is left of the entries is
+    done by a job within seconds. The same call once more does it as well, and its answer speaks of
+    all that was done so far.
     """
 
     def HideUser(self, request, context):
-        """Hides a user's entries from everybody else: ranks close up at once. The user may go on playing
-        and sees a rank by viewer_user_id. Hiding again changes nothing.
+        """Hides a user's entries from everybody else: ranks close up. Reads that carry the token of the
+        answer show it at once, others may be answered from what a worker keeps for up to 30 seconds.
+        The user may go on playing and sees a rank by viewer_user_id. Hiding again changes nothing,
+        except that a deletion under way does not take this hiding with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,12 +88,15 @@ class ModerationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUser(self, request, context):
-        """Erases a user from every board and season. Entries are gone when it answers; the stored
-        Erases a user from every board and season. Entries are gone when it answers; the stored
-        submissions follow within minutes, and until then no submission of the user is taken. Calling
-        again tells how far it is and, where nothing was submitted since, does nothing. What stays of
-        the user is the number alone: in the audit, and in markers without content that keep late
-        copies of old changes from bringing an entry back.
+        """Erases a user from every board and season. Entries are gone when it answers, for reads as after
+        HideUser; the stored submissions follow within minutes, and until then no submission of the user
+        is taken. Calling again tells how far it is, and begins anew where something may have been
+        submitted since it was done.
+
+        What stays of the user is the number alone: in the audit, in markers without content that keep
+        late copies of old changes from bringing an entry back, in a hiding that was asked for after the
+        deletion, and for 24 hours in the list of changes that the index follows. As long as that list
+        has it, whoever reads the database can tell by it whose a submission was, an anonymized one too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +129,14 @@ def add_ModerationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModerationService(object):
-    """For moderators and privacy officers. What is done here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is kept in the audit.
+
+    Not to be used before all workers are of a release that has it: what an older one records of a
+    hidden or deleted user shows. If it was used all the same, the same call once more mends it.
+
+    A decision holds once it is stored, also where the call then fails: what is left of the entries is
+    done by a job within seconds. The same call once more does it as well, and its answer speaks of
+    all that was done so far.
     """
 
     @staticmethod

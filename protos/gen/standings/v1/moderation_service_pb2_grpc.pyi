@@ -21,49 +21,83 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModerationServiceStub:
-    """For moderators and privacy officers. What is done here is kept in the audit."""
+    """For moderators and privacy officers. What is decided here is kept in the audit.
+
+    Not to be used before all workers are of a release that has it: what an older one records of a
+    hidden or deleted user shows. If it was used all the same, the same call once more mends it.
+
+    A decision holds once it is stored, also where the call then fails: what is left of the entries is
+    done by a job within seconds. The same call once more does it as well, and its answer speaks of
+    all that was done so far.
+    """
 
     @typing.overload
     def __new__(cls, channel: grpc.Channel) -> ModerationServiceStub: ...
     @typing.overload
     def __new__(cls, channel: grpc.aio.Channel) -> ModerationServiceAsyncStub: ...
     HideUser: grpc.UnaryUnaryMultiCallable[standings.v1.moderation_service_pb2.HideUserRequest, standings.v1.moderation_service_pb2.HideUserResponse]
-    """Hides a user's entries from everybody else: ranks close up at once. The user may go on playing
-    and sees a rank by viewer_user_id. Hiding again changes nothing.
+    """Hides a user's entries from everybody else: ranks close up. Reads that carry the token of the
+    answer show it at once, others may be answered from what a worker keeps for up to 30 seconds.
+    The user may go on playing and sees a rank by viewer_user_id. Hiding again changes nothing,
+    except that a deletion under way does not take this hiding with it.
     """
     RestoreUser: grpc.UnaryUnaryMultiCallable[standings.v1.moderation_service_pb2.RestoreUserRequest, standings.v1.moderation_service_pb2.RestoreUserResponse]
     """Takes back one HideUser. Nothing that was submitted in between is lost."""
     DeleteUser: grpc.UnaryUnaryMultiCallable[standings.v1.moderation_service_pb2.DeleteUserRequest, standings.v1.moderation_service_pb2.DeleteUserResponse]
-    """Erases a user from every board and season. Entries are gone when it answers; the stored
-    Erases a user from every board and season. Entries are gone when it answers; the stored
-    submissions follow within minutes, and until then no submission of the user is taken. Calling
-    again tells how far it is and, where nothing was submitted since, does nothing. What stays of
-    the user is the number alone: in the audit, and in markers without content that keep late
-    copies of old changes from bringing an entry back.
+    """Erases a user from every board and season. Entries are gone when it answers, for reads as after
+    HideUser; the stored submissions follow within minutes, and until then no submission of the user
+    is taken. Calling again tells how far it is, and begins anew where something may have been
+    submitted since it was done.
+
+    What stays of the user is the number alone: in the audit, in markers without content that keep
+    late copies of old changes from bringing an entry back, in a hiding that was asked for after the
+    deletion, and for 24 hours in the list of changes that the index follows. As long as that list
+    has it, whoever reads the database can tell by it whose a submission was, an anonymized one too.
     """
 
 @typing.type_check_only
 class ModerationServiceAsyncStub(ModerationServiceStub):
-    """For moderators and privacy officers. What is done here is kept in the audit."""
+    """For moderators and privacy officers. What is decided here is kept in the audit.
+
+    Not to be used before all workers are of a release that has it: what an older one records of a
+    hidden or deleted user shows. If it was used all the same, the same call once more mends it.
+
+    A decision holds once it is stored, also where the call then fails: what is left of the entries is
+    done by a job within seconds. The same call once more does it as well, and its answer speaks of
+    all that was done so far.
+    """
 
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
     HideUser: grpc.aio.UnaryUnaryMultiCallable[standings.v1.moderation_service_pb2.HideUserRequest, standings.v1.moderation_service_pb2.HideUserResponse]  # type: ignore[assignment]
-    """Hides a user's entries from everybody else: ranks close up at once. The user may go on playing
-    and sees a rank by viewer_user_id. Hiding again changes nothing.
+    """Hides a user's entries from everybody else: ranks close up. Reads that carry the token of the
+    answer show it at once, others may be answered from what a worker keeps for up to 30 seconds.
+    The user may go on playing and sees a rank by viewer_user_id. Hiding again changes nothing,
+    except that a deletion under way does not take this hiding with it.
     """
     RestoreUser: grpc.aio.UnaryUnaryMultiCallable[standings.v1.moderation_service_pb2.RestoreUserRequest, standings.v1.moderation_service_pb2.RestoreUserResponse]  # type: ignore[assignment]
     """Takes back one HideUser. Nothing that was submitted in between is lost."""
     DeleteUser: grpc.aio.UnaryUnaryMultiCallable[standings.v1.moderation_service_pb2.DeleteUserRequest, standings.v1.moderation_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
-    """Erases a user from every board and season. Entries are gone when it answers; the stored
-    Erases a user from every board and season. Entries are gone when it answers; the stored
-    submissions follow within minutes, and until then no submission of the user is taken. Calling
-    again tells how far it is and, where nothing was submitted since, does nothing. What stays of
-    the user is the number alone: in the audit, and in markers without content that keep late
-    copies of old changes from bringing an entry back.
+    """Erases a user from every board and season. Entries are gone when it answers, for reads as after
+    HideUser; the stored submissions follow within minutes, and until then no submission of the user
+    is taken. Calling again tells how far it is, and begins anew where something may have been
+    submitted since it was done.
+
+    What stays of the user is the number alone: in the audit, in markers without content that keep
+    late copies of old changes from bringing an entry back, in a hiding that was asked for after the
+    deletion, and for 24 hours in the list of changes that the index follows. As long as that list
+    has it, whoever reads the database can tell by it whose a submission was, an anonymized one too.
     """
 
 class ModerationServiceServicer(metaclass=abc.ABCMeta):
-    """For moderators and privacy officers. What is done here is kept in the audit."""
+    """For moderators and privacy officers. What is decided here is kept in the audit.
+
+    Not to be used before all workers are of a release that has it: what an older one records of a
+    hidden or deleted user shows. If it was used all the same, the same call once more mends it.
+
+    A decision holds once it is stored, also where the call then fails: what is left of the entries is
+    done by a job within seconds. The same call once more does it as well, and its answer speaks of
+    all that was done so far.
+    """
 
     @abc.abstractmethod
     def HideUser(
@@ -71,8 +105,10 @@ class ModerationServiceServicer(metaclass=abc.ABCMeta):
         request: standings.v1.moderation_service_pb2.HideUserRequest,
         context: _ServicerContext,
     ) -> typing.Union[standings.v1.moderation_service_pb2.HideUserResponse, collections.abc.Awaitable[standings.v1.moderation_service_pb2.HideUserResponse]]:
-        """Hides a user's entries from everybody else: ranks close up at once. The user may go on playing
-        and sees a rank by viewer_user_id. Hiding again changes nothing.
+        """Hides a user's entries from everybody else: ranks close up. Reads that carry the token of the
+        answer show it at once, others may be answered from what a worker keeps for up to 30 seconds.
+        The user may go on playing and sees a rank by viewer_user_id. Hiding again changes nothing,
+        except that a deletion under way does not take this hiding with it.
         """
 
     @abc.abstractmethod
@@ -89,12 +125,15 @@ class ModerationServiceServicer(metaclass=abc.ABCMeta):
         request: standings.v1.moderation_service_pb2.DeleteUserRequest,
         context: _ServicerContext,
     ) -> typing.Union[standings.v1.moderation_service_pb2.DeleteUserResponse, collections.abc.Awaitable[standings.v1.moderation_service_pb2.DeleteUserResponse]]:
-        """Erases a user from every board and season. Entries are gone when it answers; the stored
-        Erases a user from every board and season. Entries are gone when it answers; the stored
-        submissions follow within minutes, and until then no submission of the user is taken. Calling
-        again tells how far it is and, where nothing was submitted since, does nothing. What stays of
-        the user is the number alone: in the audit, and in markers without content that keep late
-        copies of old changes from bringing an entry back.
+        """Erases a user from every board and season. Entries are gone when it answers, for reads as after
+        HideUser; the stored submissions follow within minutes, and until then no submission of the user
+        is taken. Calling again tells how far it is, and begins anew where something may have been
+        submitted since it was done.
+
+        What stays of the user is the number alone: in the audit, in markers without content that keep
+        late copies of old changes from bringing an entry back, in a hiding that was asked for after the
+        deletion, and for 24 hours in the list of changes that the index follows. As long as that list
+        has it, whoever reads the database can tell by it whose a submission was, an anonymized one too.
         """
 
 def add_ModerationServiceServicer_to_server(servicer: ModerationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -36,7 +36,7 @@ class _WatchEventEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     WATCH_EVENT_CHANGES: _WatchEvent.ValueType  # 2
     """The entries that changed since the message before, and the users that left."""
     WATCH_EVENT_HEARTBEAT: _WatchEvent.ValueType  # 3
-    """Nothing changed for a while."""
+    """Nothing changed for a while, or since the state that resume_token stands for."""
     WATCH_EVENT_GAP: _WatchEvent.ValueType  # 4
     """The state that resume_token stands for is not known any more; a snapshot follows."""
     WATCH_EVENT_SEASON_CHANGE: _WatchEvent.ValueType  # 5
@@ -54,7 +54,7 @@ WATCH_EVENT_SNAPSHOT: WatchEvent.ValueType  # 1
 WATCH_EVENT_CHANGES: WatchEvent.ValueType  # 2
 """The entries that changed since the message before, and the users that left."""
 WATCH_EVENT_HEARTBEAT: WatchEvent.ValueType  # 3
-"""Nothing changed for a while."""
+"""Nothing changed for a while, or since the state that resume_token stands for."""
 WATCH_EVENT_GAP: WatchEvent.ValueType  # 4
 """The state that resume_token stands for is not known any more; a snapshot follows."""
 WATCH_EVENT_SEASON_CHANGE: WatchEvent.ValueType  # 5
