@@ -92,17 +92,17 @@ async def test_a_user_is_deleted(client: Either, fake: Fake) -> None:
     ]
     assert (deleted.deleted_entry_count, deleted.erased_submission_count) == (2, 5)
     assert (deleted.done, deleted.complete_time) == (False, None)
-    assert deleted.erasure is Erasure.UNSPECIFIED  # as an older server leaves it
     assert deleted.create_time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 
 
 async def test_a_deletion_that_is_done_says_when(client: Either, fake: Fake) -> None:
     """The second call finds nothing left to do."""
-    response = moderation_pb.DeleteUserResponse(done=True)
+    response = moderation_pb.DeleteUserResponse(done=True, erasure=moderation_pb.ERASURE_ERASE)
     response.complete_time.FromMilliseconds(SERVER_MS)
     fake.tell("DeleteUser", response)
 
     deleted = await client.call("moderation.delete_user", 7)
 
     assert (deleted.done, deleted.complete_time.year) == (True, 2023)
+    assert deleted.erasure is Erasure.ERASE
     assert fake.asked["DeleteUser"][0].erasure == moderation_pb.ERASURE_ERASE

@@ -138,6 +138,8 @@ async def test_a_watch_that_nobody_asks_opens_nothing(client: Either, fake: Fake
     assert fake.asked["WatchEntries"] == []
 
 
+# Less than a stream may be silent: it has to be the close that ends the watch.
+@pytest.mark.timeout(40)
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 async def test_a_client_closed_under_a_watch_ends_it(kind: Any, address: str, fake: Fake) -> None:
     """Polls would find nobody either."""
