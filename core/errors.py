@@ -18,9 +18,10 @@
     |- TooManyWatches               more boards are followed than the worker, or one caller, may
     |- Unavailable                  a store cannot answer now; the call may be retried
     |  |- LedgerUnavailable
-    |  |- IndexUnavailable
-    |  |- IndexUnbuilt              the index does not hold this season yet
-    |  |- ReadBehind                the index does not show the caller's own write yet
+    |  |- ShardsMissing             part of the index cannot answer; the error says which shards
+    |  |  |- IndexUnavailable
+    |  |  |- IndexUnbuilt           it does not hold this season yet
+    |  |  `- ReadBehind             it does not show the caller's own write yet
     |  |- Staleness                 no answer is as fresh as the caller wants it
     |  `- Draining                  this worker is going away
     |- WriteConflict                the database refused the write for another's sake
@@ -33,6 +34,7 @@ SQL, hosts or secrets. server/rpc/status.py maps each class to a gRPC status, on
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -199,31 +201,34 @@ class LedgerUnavailable(Unavailable):
         super().__init__("the ledger cannot answer now")
 
 
-class IndexUnavailable(Unavailable):
+class ShardsMissing(Unavailable):
+    """Some shards cannot answer a read; `shards` says which, or is empty where nobody knows."""
+
+    text: ClassVar[str] = "part of the index cannot answer now"
+
+    def __init__(self, shards: Iterable[int] = ()) -> None:
+        super().__init__(self.text)
+        self.shards = frozenset(shards)
+
+
+class IndexUnavailable(ShardsMissing):
     """Shards of the index cannot answer now."""
 
     reason = "INDEX_UNAVAILABLE"
 
-    def __init__(self) -> None:
-        super().__init__("part of the index cannot answer now")
 
-
-class IndexUnbuilt(Unavailable):
+class IndexUnbuilt(ShardsMissing):
     """The index does not hold this season yet; it is being built."""
 
     reason = "INDEX_UNBUILT"
-
-    def __init__(self) -> None:
-        super().__init__("the index of this season is being built")
+    text = "the index of this season is being built"
 
 
-class ReadBehind(Unavailable):
+class ReadBehind(ShardsMissing):
     """The index does not show the write of the caller's consistency token yet."""
 
     reason = "READ_BEHIND"
-
-    def __init__(self) -> None:
-        super().__init__("the write of the consistency token is not visible yet")
+    text = "the write of the consistency token is not visible yet"
 
 
 class Staleness(Unavailable):

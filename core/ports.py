@@ -8,10 +8,12 @@ from typing import Protocol
 
 from core.errors import StandingsError
 from core.types import (
+    ALL_SHARDS,
     Board,
     BoardSpec,
     IndexChange,
     Recorded,
+    Source,
     Standing,
     Submission,
 )
@@ -215,11 +217,21 @@ class IndexView:
 
     Everything committed before `caught_up_ms` (wall clock, by the last checkpoint of the shard
     that is furthest behind) is in it; 0 where a shard does not know.
+
+    `missing` are the shards that the index itself did not answer for: `source` did in their place.
+    Any number of entries that is told, also of those before a place, is too high by `fewer` at most
+    and too low by `more` at most. `snapshot_ms` is the age of the oldest snapshot that was read, as
+    the wall-clock time of its making; 0: none was.
     """
 
     epoch: int
     entry_count: int
     caught_up_ms: int = 0
+    source: Source = Source.INDEX
+    missing: frozenset[int] = frozenset()
+    fewer: int = 0
+    more: int = 0
+    snapshot_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,29 +269,29 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Transactions that a read must show: per shard the ids to look for."""
-
-    xids: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-
-
-class Index(Protocol):
-    """The sorted entries of every season over 16 shards.
-
-    Reads raise IndexUnbuilt when a shard does not hold the season, ReadBehind when a shard lacks
-    a transaction of `fresh`, IndexUnavailable when a shard does not answer.
+    """Transactions that a read must show: per shard the ids to look for, and the ledger that they
+    are of (b"": any).
     """
 
-    async def apply(self, xid: int, changes: Sequence[IndexChange]) -> frozenset[tuple[int, int]]:
-        """Makes a committed transaction visible; applying again or out of order is harmless.
+    xids: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    ledger: bytes = b""
 
-        Returns the (season_number, shard) pairs that did not take it; never raises for them.
-        Cost: one round trip, one function call a shard, pipelined by node.
-        """
+
+class EntryReads(Protocol):
+    """The sorted entries of every season over 16 shards, as somebody knows them.
+
+    Each read is about some shards, all of them unless said otherwise, and says nothing of the
+    others. It raises ShardsMissing with those that it cannot answer for: IndexUnbuilt where they
+    do not hold the season, ReadBehind where they lack a transaction of `fresh`, IndexUnavailable
+    otherwise.
+    """
 
     async def users(
         self, season_number: int, user_ids: Sequence[int], *, cutoff_bytes: int, fresh: Freshness
     ) -> tuple[Mapping[int, IndexedEntry], IndexView]:
-        """The entries of some users, those that exist. Cost: one round trip to their nodes."""
+        """The entries of some users, those that exist; the view is of their shards alone. Cost: one
+        round trip to their nodes.
+        """
 
     async def count_before(
         self,
@@ -303,6 +315,7 @@ class Index(Protocol):
         below: int,
         within: KeyRange,
         fresh: Freshness,
+        shards: Sequence[int] = ALL_SHARDS,
     ) -> Window:
         """Up to `above` entries before `point`, nearest ones, and up to `below` from it on, all of
         them within a range.
@@ -313,7 +326,13 @@ class Index(Protocol):
         """
 
     async def window_of(
-        self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
+        self,
+        season_number: int,
+        user_id: int,
+        *,
+        above: int,
+        below: int,
+        fresh: Freshness,
     ) -> tuple[IndexedEntry, Window] | None:
         """A user's entry and what stands around it, the entry itself left out; None without one.
 
@@ -322,10 +341,27 @@ class Index(Protocol):
         """
 
     async def page_at(
-        self, season_number: int, *, offset: int, limit: int, fresh: Freshness
+        self,
+        season_number: int,
+        *,
+        offset: int,
+        limit: int,
+        fresh: Freshness,
     ) -> PageSlice:
-        """Up to `limit` entries in rank order after the first `offset`. Cost: one round trip near
-        the top, two anywhere else; up to three more where shards are uneven.
+        """Up to `limit` entries in rank order after the first `offset`, about there where the view
+        is not exact. Cost: one round trip near the top, two anywhere else; up to three more where
+        shards are uneven.
+        """
+
+
+class Index(EntryReads, Protocol):
+    """The index: what it is asked, and how it follows the ledger."""
+
+    async def apply(self, xid: int, changes: Sequence[IndexChange]) -> frozenset[tuple[int, int]]:
+        """Makes a committed transaction visible; applying again or out of order is harmless.
+
+        Returns the (season_number, shard) pairs that did not take it; never raises for them.
+        Cost: one round trip, one function call a shard, pipelined by node.
         """
 
 

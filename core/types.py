@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 SHARD_COUNT: Final = 16
+ALL_SHARDS: Final = tuple(range(SHARD_COUNT))
 LAG_MS_MAX: Final = 5_000
 """The index is checked against the ledger every second. After so long without, an answer says that
 it may be old.

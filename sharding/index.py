@@ -9,7 +9,7 @@ from typing import Final
 
 from core.ordering import KEY_BYTES, VALUE_BYTES
 from core.ports import Freshness, IndexedEntry, IndexView, KeyRange, PageSlice, Window
-from core.types import IndexChange, shard_of
+from core.types import ALL_SHARDS, IndexChange, shard_of
 from sharding.apply import apply_batches, by_shard
 from sharding.deep_pages import read_page
 from sharding.library import Argument
@@ -44,7 +44,7 @@ class RedisIndex:
     async def users(
         self, season_number: int, user_ids: Sequence[int], *, cutoff_bytes: int, fresh: Freshness
     ) -> tuple[Mapping[int, IndexedEntry], IndexView]:
-        """As core.ports.Index.users."""
+        """As core.ports.EntryReads.users."""
         asked: dict[int, list[int]] = {}
         for user_id in user_ids:
             asked.setdefault(shard_of(user_id), []).append(user_id)
@@ -66,7 +66,7 @@ class RedisIndex:
         shards: Sequence[int],
         fresh: Freshness,
     ) -> tuple[Sequence[Sequence[int]], IndexView]:
-        """As core.ports.Index.count_before."""
+        """As core.ports.EntryReads.count_before."""
         replies = await self._read(season_number, fresh).ask(
             "ranks", list(_cutoff_rounds(cutoffs)), dict.fromkeys(shards, ())
         )
@@ -82,22 +82,24 @@ class RedisIndex:
         below: int,
         within: KeyRange,
         fresh: Freshness,
+        shards: Sequence[int] = ALL_SHARDS,
     ) -> Window:
-        """As core.ports.Index.window."""
+        """As core.ports.EntryReads.window."""
         read = self._read(season_number, fresh)
-        return await read_window(read, self._shard_counts, Span(point, above, below, within))
+        span = Span(point, above, below, within)
+        return await read_window(read, self._shard_counts, span, shards=shards)
 
     async def window_of(
         self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
     ) -> tuple[IndexedEntry, Window] | None:
-        """As core.ports.Index.window_of."""
+        """As core.ports.EntryReads.window_of."""
         read = self._read(season_number, fresh)
         return await read_window_of(read, self._shard_counts, user_id, above=above, below=below)
 
     async def page_at(
         self, season_number: int, *, offset: int, limit: int, fresh: Freshness
     ) -> PageSlice:
-        """As core.ports.Index.page_at."""
+        """As core.ports.EntryReads.page_at."""
         return await read_page(self._read(season_number, fresh), self._shard_counts, offset, limit)
 
     def _read(self, season_number: int, fresh: Freshness) -> SeasonRead:

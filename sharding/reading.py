@@ -117,13 +117,23 @@ def view_of(states: Iterable[tuple[int, int, int]]) -> IndexView:
 
 
 def require_answers(replies: Replies) -> None:
-    """Raises IndexUnbuilt, IndexUnavailable or ReadBehind unless every shard answered."""
-    bad = [reply for rounds in replies.values() for reply in rounds if not isinstance(reply, list)]
+    """Raises IndexUnbuilt, IndexUnavailable or ReadBehind, with all shards that did not answer."""
+    bad = {
+        shard: reply
+        for shard, rounds in replies.items()
+        for reply in rounds
+        if not isinstance(reply, list)
+    }
     if not bad:
         return
-    if b"UNBUILT" in bad or b"BROKEN" in bad:
-        raise IndexUnbuilt
-    for reply in bad:
-        if reply != b"BEHIND":
-            raise IndexUnavailable from reply if isinstance(reply, Exception) else None
-    raise ReadBehind
+    words = set(map(_word, bad.values()))
+    if words & {b"UNBUILT", b"BROKEN"}:
+        raise IndexUnbuilt(bad)
+    if words == {b"BEHIND"}:
+        raise ReadBehind(bad)
+    cause = next((reply for reply in bad.values() if isinstance(reply, Exception)), None)
+    raise IndexUnavailable(bad) from cause
+
+
+def _word(reply: Reply) -> bytes:
+    return reply if isinstance(reply, bytes) else b""

@@ -65,9 +65,14 @@ class Span:
 
 
 async def read_window(
-    read: SeasonRead, counts: ShardCounts, span: Span, known: Mapping[int, Share] | None = None
+    read: SeasonRead,
+    counts: ShardCounts,
+    span: Span,
+    *,
+    shards: Sequence[int] = SHARDS,
+    known: Mapping[int, Share] | None = None,
 ) -> Window:
-    """What stands around a point; `known` are shares that have all rows wanted.
+    """What stands around a point in some shards; `known` are shares that have all rows wanted.
 
     Each shard is asked for hardly more than it has of the answer. Where one of them may have more
     of it than it sent, it is asked again for all it could have, and what it said first is void.
@@ -76,7 +81,7 @@ async def read_window(
     quota_above = counts.quota(read.season_number, span.above)
     quota_below = counts.quota(read.season_number, span.below)
     shares = dict(known or {})
-    partial = [shard for shard in SHARDS if shard not in shares]
+    partial = [shard for shard in shards if shard not in shares]
     shares |= await span.ask(read, partial, quota_above, quota_below)
     while True:
         merged = _Merged.of(span, shares.values())
@@ -108,7 +113,8 @@ async def read_window_of(
     if not isinstance(value, bytes) or not value:
         return None
     entry = entry_of(user_id, value, own.before)
-    window = await read_window(read, counts, Span(entry.key, above, below, KeyRange()), {home: own})
+    span = Span(entry.key, above, below, KeyRange())
+    window = await read_window(read, counts, span, known={home: own})
     return entry, window
 
 
@@ -121,8 +127,9 @@ def entry_of(user_id: int, value: bytes, before_in_shard: int) -> IndexedEntry:
 
 
 def note_counts(read: SeasonRead, counts: ShardCounts, shares: Mapping[int, Share]) -> IndexView:
-    """The view of all shards; how the entries are spread over them is remembered."""
-    counts.note(read.season_number, [shares[shard].state[1] for shard in SHARDS])
+    """The view of some shards; how the entries are spread over all of them is remembered."""
+    if len(shares) == len(SHARDS):
+        counts.note(read.season_number, [shares[shard].state[1] for shard in SHARDS])
     return view_of(share.state for share in shares.values())
 
 

@@ -8,13 +8,15 @@ from typing import ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from core.list_shards import ListShards
+from server.rpc.breaker_methods import BreakerMethods
 from server.rpc.call import CallContext
 from server.rpc.codec.shards import encode_shard
+from server.rpc.operation_methods import OperationMethods
 from standings.v1 import admin_service_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
-class AdminServicer:
+class AdminServicer(BreakerMethods, OperationMethods):
     """Answers standings.v1.AdminService."""
 
     service: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["AdminService"]

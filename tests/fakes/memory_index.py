@@ -14,14 +14,14 @@ from core.ordering import PREFIX_BYTES, Item, Ordering, decode_item
 from core.ports import Freshness, IndexedEntry, IndexView, KeyRange, PageSlice, Window
 from core.reading import Reading
 from core.tokens import TokenSigner
-from core.types import SHARD_COUNT, Board, EntryState, IndexChange, shard_of
+from core.types import ALL_SHARDS, SHARD_COUNT, Board, EntryState, IndexChange, shard_of
 
 _SHOWN = (EntryState.LIVE, EntryState.HIDDEN)
 
 
 @dataclass
 class MemoryIndex:
-    """What the reads of core.ports.Index give, and `asked`: the names of those that were called."""
+    """What core.ports.EntryReads gives, and `asked`: the names of those that were called."""
 
     items: dict[int, dict[int, Item]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -89,10 +89,15 @@ class MemoryIndex:
         below: int,
         within: KeyRange,
         fresh: Freshness,
+        shards: Sequence[int] = ALL_SHARDS,
     ) -> Window:
         """What stands around a point."""
         self.asked.append("window")
-        rows = self._rows(season_number)
+        rows = [
+            row
+            for row in self._rows(season_number)
+            if shard_of(int.from_bytes(row[0][-8:], "big")) in shards
+        ]
         inside = [
             row
             for row in rows

@@ -42,6 +42,14 @@ class Admin:
         await self._act(call)
         return pb.ListShardsResponse()
 
+    list_breakers = set_breaker = verify_shards = rebuild_shards = get_operation = list_shards
+    list_operations = cancel_operation = inject_fault = list_faults = clear_faults = list_shards
+
+    async def watch_breakers(self, request: Any, call: CallContext) -> AsyncIterator[Any]:
+        """Not called."""
+        for never in ():
+            yield never
+
 
 class Ranking:
     """A RankingService whose stream does what a test says."""

@@ -23,9 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n standings/v1/admin_service.proto\x12\x0cstandings.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbb\x01\n\x05Shard\x12\r\n\x05shard\x18\x01 \x01(\x05\x12\x14\n\x0cnode_address\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\x05\x12\x17\n\x0b\x65ntry_count\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x15\n\twatermark\x18\x05 \x01(\x03\x42\x02\x30\x01\x12&\n\x03lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.standings.v1.ShardState\"\x13\n\x11ListShardsRequest\"9\n\x12ListShardsResponse\x12#\n\x06shards\x18\x01 \x03(\x0b\x32\x13.standings.v1.Shard*\x8b\x01\n\nShardState\x12\x1b\n\x17SHARD_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SHARD_STATE_READY\x10\x01\x12\x1a\n\x16SHARD_STATE_REBUILDING\x10\x02\x12\x17\n\x13SHARD_STATE_UNBUILT\x10\x03\x12\x14\n\x10SHARD_STATE_DOWN\x10\x04\x32_\n\x0c\x41\x64minService\x12O\n\nListShards\x12\x1f.standings.v1.ListShardsRequest\x1a .standings.v1.ListShardsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n standings/v1/admin_service.proto\x12\x0cstandings.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xee\x01\n\x05Shard\x12\r\n\x05shard\x18\x01 \x01(\x05\x12\x14\n\x0cnode_address\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\x05\x12\x17\n\x0b\x65ntry_count\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x15\n\twatermark\x18\x05 \x01(\x03\x42\x02\x30\x01\x12&\n\x03lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.standings.v1.ShardState\x12\x31\n\rbreaker_state\x18\x08 \x01(\x0e\x32\x1a.standings.v1.BreakerState\"\x13\n\x11ListShardsRequest\"9\n\x12ListShardsResponse\x12#\n\x06shards\x18\x01 \x03(\x0b\x32\x13.standings.v1.Shard\"\x8a\x01\n\x0f\x42reakerOverride\x12\'\n\x04mode\x18\x01 \x01(\x0e\x32\x19.standings.v1.BreakerMode\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb5\x01\n\rWorkerBreaker\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.standings.v1.BreakerState\x12\x14\n\x0c\x66\x61ilure_rate\x18\x04 \x01(\x01\x12\x16\n\x0eslow_call_rate\x18\x05 \x01(\x01\x12.\n\nopen_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa8\x02\n\x07\x42reaker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.standings.v1.BreakerState\x12\'\n\x04mode\x18\x03 \x01(\x0e\x32\x19.standings.v1.BreakerMode\x12\x14\n\x0c\x66\x61ilure_rate\x18\x04 \x01(\x01\x12\x16\n\x0eslow_call_rate\x18\x05 \x01(\x01\x12.\n\nopen_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08override\x18\x07 \x01(\x0b\x32\x1d.standings.v1.BreakerOverride\x12,\n\x07workers\x18\x08 \x03(\x0b\x32\x1b.standings.v1.WorkerBreaker\"\x15\n\x13ListBreakersRequest\"?\n\x14ListBreakersResponse\x12\'\n\x08\x62reakers\x18\x01 \x03(\x0b\x32\x15.standings.v1.Breaker\"\x91\x01\n\x11SetBreakerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04mode\x18\x02 \x01(\x0e\x32\x19.standings.v1.BreakerMode\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\"t\n\x12SetBreakerResponse\x12\'\n\x08\x62reakers\x18\x01 \x03(\x0b\x32\x15.standings.v1.Breaker\x12\x1c\n\x14\x61\x63knowledged_workers\x18\x02 \x03(\x05\x12\x17\n\x0flaggard_workers\x18\x03 \x03(\x05\"\x16\n\x14WatchBreakersRequest\"@\n\x15WatchBreakersResponse\x12\'\n\x08\x62reakers\x18\x01 \x03(\x0b\x32\x15.standings.v1.Breaker\"G\n\x13VerifyShardsRequest\x12\x10\n\x08\x62oard_id\x18\x01 \x01(\t\x12\x0e\n\x06shards\x18\x02 \x03(\x05\x12\x0e\n\x06repair\x18\x03 \x01(\x08\"B\n\x14VerifyShardsResponse\x12*\n\toperation\x18\x01 \x01(\x0b\x32\x17.standings.v1.Operation\"8\n\x14RebuildShardsRequest\x12\x10\n\x08\x62oard_id\x18\x01 \x01(\t\x12\x0e\n\x06shards\x18\x02 \x03(\x05\"C\n\x15RebuildShardsResponse\x12*\n\toperation\x18\x01 \x01(\x0b\x32\x17.standings.v1.Operation\"\xca\x01\n\x0eOperationShard\x12\x10\n\x08\x62oard_id\x18\x01 \x01(\t\x12\x11\n\tseason_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\x05\x12 \n\x14\x64\x61tabase_entry_count\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x1d\n\x11index_entry_count\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x1c\n\x10\x64ifference_count\x18\x06 \x01(\x03\x42\x02\x30\x01\x12\x14\n\x08user_ids\x18\x07 \x03(\x03\x42\x02\x30\x01\x12\x0f\n\x07rebuilt\x18\x08 \x01(\x08\"\xf3\x02\n\tOperation\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.standings.v1.OperationKind\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.standings.v1.OperationState\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\ndone_count\x18\x06 \x01(\x03\x42\x02\x30\x01\x12\x17\n\x0btotal_count\x18\x07 \x01(\x03\x42\x02\x30\x01\x12\x17\n\x0b\x65ntry_count\x18\x08 \x01(\x03\x42\x02\x30\x01\x12,\n\x06shards\x18\t \x03(\x0b\x32\x1c.standings.v1.OperationShard\x12!\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.Status\"+\n\x13GetOperationRequest\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\"B\n\x14GetOperationResponse\x12*\n\toperation\x18\x01 \x01(\x0b\x32\x17.standings.v1.Operation\"\x17\n\x15ListOperationsRequest\"E\n\x16ListOperationsResponse\x12+\n\noperations\x18\x01 \x03(\x0b\x32\x17.standings.v1.Operation\".\n\x16\x43\x61ncelOperationRequest\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\"E\n\x17\x43\x61ncelOperationResponse\x12*\n\toperation\x18\x01 \x01(\x0b\x32\x17.standings.v1.Operation\"\xcf\x01\n\x05\x46\x61ult\x12\x0e\n\x06target\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.standings.v1.FaultKind\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12*\n\x07latency\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe8\x01\n\x12InjectFaultRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.standings.v1.FaultKind\x12\x18\n\x0bprobability\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12*\n\x07latency\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\tB\x0e\n\x0c_probability\":\n\x13InjectFaultResponse\x12#\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x13.standings.v1.Fault\"\x13\n\x11ListFaultsRequest\"9\n\x12ListFaultsResponse\x12#\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x13.standings.v1.Fault\"$\n\x12\x43learFaultsRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\":\n\x13\x43learFaultsResponse\x12#\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x13.standings.v1.Fault*\x8b\x01\n\nShardState\x12\x1b\n\x17SHARD_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SHARD_STATE_READY\x10\x01\x12\x1a\n\x16SHARD_STATE_REBUILDING\x10\x02\x12\x17\n\x13SHARD_STATE_UNBUILT\x10\x03\x12\x14\n\x10SHARD_STATE_DOWN\x10\x04*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03*\x80\x01\n\x0b\x42reakerMode\x12\x1c\n\x18\x42REAKER_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42REAKER_MODE_AUTO\x10\x01\x12\x1c\n\x18\x42REAKER_MODE_FORCED_OPEN\x10\x02\x12\x1e\n\x1a\x42REAKER_MODE_FORCED_CLOSED\x10\x03*m\n\tFaultKind\x12\x1a\n\x16\x46\x41ULT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41ULT_KIND_LATENCY\x10\x01\x12\x14\n\x10\x46\x41ULT_KIND_ERROR\x10\x02\x12\x16\n\x12\x46\x41ULT_KIND_TIMEOUT\x10\x03*f\n\rOperationKind\x12\x1e\n\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15OPERATION_KIND_VERIFY\x10\x01\x12\x1a\n\x16OPERATION_KIND_REBUILD\x10\x02*\xa3\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x01\x12\x18\n\x14OPERATION_STATE_DONE\x10\x02\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x03\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x04\x32\xa1\x08\n\x0c\x41\x64minService\x12O\n\nListShards\x12\x1f.standings.v1.ListShardsRequest\x1a .standings.v1.ListShardsResponse\x12U\n\x0cListBreakers\x12!.standings.v1.ListBreakersRequest\x1a\".standings.v1.ListBreakersResponse\x12O\n\nSetBreaker\x12\x1f.standings.v1.SetBreakerRequest\x1a .standings.v1.SetBreakerResponse\x12Z\n\rWatchBreakers\x12\".standings.v1.WatchBreakersRequest\x1a#.standings.v1.WatchBreakersResponse0\x01\x12U\n\x0cVerifyShards\x12!.standings.v1.VerifyShardsRequest\x1a\".standings.v1.VerifyShardsResponse\x12X\n\rRebuildShards\x12\".standings.v1.RebuildShardsRequest\x1a#.standings.v1.RebuildShardsResponse\x12U\n\x0cGetOperation\x12!.standings.v1.GetOperationRequest\x1a\".standings.v1.GetOperationResponse\x12[\n\x0eListOperations\x12#.standings.v1.ListOperationsRequest\x1a$.standings.v1.ListOperationsResponse\x12^\n\x0f\x43\x61ncelOperation\x12$.standings.v1.CancelOperationRequest\x1a%.standings.v1.CancelOperationResponse\x12R\n\x0bInjectFault\x12 .standings.v1.InjectFaultRequest\x1a!.standings.v1.InjectFaultResponse\x12O\n\nListFaults\x12\x1f.standings.v1.ListFaultsRequest\x1a .standings.v1.ListFaultsResponse\x12R\n\x0b\x43learFaults\x12 .standings.v1.ClearFaultsRequest\x1a!.standings.v1.ClearFaultsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +38,94 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHARD'].fields_by_name['entry_count']._serialized_options = b'0\001'
   _globals['_SHARD'].fields_by_name['watermark']._loaded_options = None
   _globals['_SHARD'].fields_by_name['watermark']._serialized_options = b'0\001'
-  _globals['_SHARDSTATE']._serialized_start=353
-  _globals['_SHARDSTATE']._serialized_end=492
-  _globals['_SHARD']._serialized_start=83
-  _globals['_SHARD']._serialized_end=270
-  _globals['_LISTSHARDSREQUEST']._serialized_start=272
-  _globals['_LISTSHARDSREQUEST']._serialized_end=291
-  _globals['_LISTSHARDSRESPONSE']._serialized_start=293
-  _globals['_LISTSHARDSRESPONSE']._serialized_end=350
-  _globals['_ADMINSERVICE']._serialized_start=494
-  _globals['_ADMINSERVICE']._serialized_end=589
+  _globals['_OPERATIONSHARD'].fields_by_name['database_entry_count']._loaded_options = None
+  _globals['_OPERATIONSHARD'].fields_by_name['database_entry_count']._serialized_options = b'0\001'
+  _globals['_OPERATIONSHARD'].fields_by_name['index_entry_count']._loaded_options = None
+  _globals['_OPERATIONSHARD'].fields_by_name['index_entry_count']._serialized_options = b'0\001'
+  _globals['_OPERATIONSHARD'].fields_by_name['difference_count']._loaded_options = None
+  _globals['_OPERATIONSHARD'].fields_by_name['difference_count']._serialized_options = b'0\001'
+  _globals['_OPERATIONSHARD'].fields_by_name['user_ids']._loaded_options = None
+  _globals['_OPERATIONSHARD'].fields_by_name['user_ids']._serialized_options = b'0\001'
+  _globals['_OPERATION'].fields_by_name['done_count']._loaded_options = None
+  _globals['_OPERATION'].fields_by_name['done_count']._serialized_options = b'0\001'
+  _globals['_OPERATION'].fields_by_name['total_count']._loaded_options = None
+  _globals['_OPERATION'].fields_by_name['total_count']._serialized_options = b'0\001'
+  _globals['_OPERATION'].fields_by_name['entry_count']._loaded_options = None
+  _globals['_OPERATION'].fields_by_name['entry_count']._serialized_options = b'0\001'
+  _globals['_SHARDSTATE']._serialized_start=3388
+  _globals['_SHARDSTATE']._serialized_end=3527
+  _globals['_BREAKERSTATE']._serialized_start=3529
+  _globals['_BREAKERSTATE']._serialized_end=3653
+  _globals['_BREAKERMODE']._serialized_start=3656
+  _globals['_BREAKERMODE']._serialized_end=3784
+  _globals['_FAULTKIND']._serialized_start=3786
+  _globals['_FAULTKIND']._serialized_end=3895
+  _globals['_OPERATIONKIND']._serialized_start=3897
+  _globals['_OPERATIONKIND']._serialized_end=3999
+  _globals['_OPERATIONSTATE']._serialized_start=4002
+  _globals['_OPERATIONSTATE']._serialized_end=4165
+  _globals['_SHARD']._serialized_start=141
+  _globals['_SHARD']._serialized_end=379
+  _globals['_LISTSHARDSREQUEST']._serialized_start=381
+  _globals['_LISTSHARDSREQUEST']._serialized_end=400
+  _globals['_LISTSHARDSRESPONSE']._serialized_start=402
+  _globals['_LISTSHARDSRESPONSE']._serialized_end=459
+  _globals['_BREAKEROVERRIDE']._serialized_start=462
+  _globals['_BREAKEROVERRIDE']._serialized_end=600
+  _globals['_WORKERBREAKER']._serialized_start=603
+  _globals['_WORKERBREAKER']._serialized_end=784
+  _globals['_BREAKER']._serialized_start=787
+  _globals['_BREAKER']._serialized_end=1083
+  _globals['_LISTBREAKERSREQUEST']._serialized_start=1085
+  _globals['_LISTBREAKERSREQUEST']._serialized_end=1106
+  _globals['_LISTBREAKERSRESPONSE']._serialized_start=1108
+  _globals['_LISTBREAKERSRESPONSE']._serialized_end=1171
+  _globals['_SETBREAKERREQUEST']._serialized_start=1174
+  _globals['_SETBREAKERREQUEST']._serialized_end=1319
+  _globals['_SETBREAKERRESPONSE']._serialized_start=1321
+  _globals['_SETBREAKERRESPONSE']._serialized_end=1437
+  _globals['_WATCHBREAKERSREQUEST']._serialized_start=1439
+  _globals['_WATCHBREAKERSREQUEST']._serialized_end=1461
+  _globals['_WATCHBREAKERSRESPONSE']._serialized_start=1463
+  _globals['_WATCHBREAKERSRESPONSE']._serialized_end=1527
+  _globals['_VERIFYSHARDSREQUEST']._serialized_start=1529
+  _globals['_VERIFYSHARDSREQUEST']._serialized_end=1600
+  _globals['_VERIFYSHARDSRESPONSE']._serialized_start=1602
+  _globals['_VERIFYSHARDSRESPONSE']._serialized_end=1668
+  _globals['_REBUILDSHARDSREQUEST']._serialized_start=1670
+  _globals['_REBUILDSHARDSREQUEST']._serialized_end=1726
+  _globals['_REBUILDSHARDSRESPONSE']._serialized_start=1728
+  _globals['_REBUILDSHARDSRESPONSE']._serialized_end=1795
+  _globals['_OPERATIONSHARD']._serialized_start=1798
+  _globals['_OPERATIONSHARD']._serialized_end=2000
+  _globals['_OPERATION']._serialized_start=2003
+  _globals['_OPERATION']._serialized_end=2374
+  _globals['_GETOPERATIONREQUEST']._serialized_start=2376
+  _globals['_GETOPERATIONREQUEST']._serialized_end=2419
+  _globals['_GETOPERATIONRESPONSE']._serialized_start=2421
+  _globals['_GETOPERATIONRESPONSE']._serialized_end=2487
+  _globals['_LISTOPERATIONSREQUEST']._serialized_start=2489
+  _globals['_LISTOPERATIONSREQUEST']._serialized_end=2512
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=2514
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=2583
+  _globals['_CANCELOPERATIONREQUEST']._serialized_start=2585
+  _globals['_CANCELOPERATIONREQUEST']._serialized_end=2631
+  _globals['_CANCELOPERATIONRESPONSE']._serialized_start=2633
+  _globals['_CANCELOPERATIONRESPONSE']._serialized_end=2702
+  _globals['_FAULT']._serialized_start=2705
+  _globals['_FAULT']._serialized_end=2912
+  _globals['_INJECTFAULTREQUEST']._serialized_start=2915
+  _globals['_INJECTFAULTREQUEST']._serialized_end=3147
+  _globals['_INJECTFAULTRESPONSE']._serialized_start=3149
+  _globals['_INJECTFAULTRESPONSE']._serialized_end=3207
+  _globals['_LISTFAULTSREQUEST']._serialized_start=3209
+  _globals['_LISTFAULTSREQUEST']._serialized_end=3228
+  _globals['_LISTFAULTSRESPONSE']._serialized_start=3230
+  _globals['_LISTFAULTSRESPONSE']._serialized_end=3287
+  _globals['_CLEARFAULTSREQUEST']._serialized_start=3289
+  _globals['_CLEARFAULTSREQUEST']._serialized_end=3325
+  _globals['_CLEARFAULTSRESPONSE']._serialized_start=3327
+  _globals['_CLEARFAULTSRESPONSE']._serialized_end=3385
+  _globals['_ADMINSERVICE']._serialized_start=4168
+  _globals['_ADMINSERVICE']._serialized_end=5225
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,8 @@ import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
+import google.rpc.status_pb2
 import sys
 import typing
 
@@ -52,6 +54,146 @@ SHARD_STATE_DOWN: ShardState.ValueType  # 4
 """Its node does not answer."""
 Global___ShardState: typing_extensions.TypeAlias = ShardState
 
+class _BreakerState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _BreakerStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_BreakerState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    BREAKER_STATE_UNSPECIFIED: _BreakerState.ValueType  # 0
+    """Never sent."""
+    BREAKER_STATE_CLOSED: _BreakerState.ValueType  # 1
+    """Lets all through."""
+    BREAKER_STATE_OPEN: _BreakerState.ValueType  # 2
+    """Refuses all until open_until."""
+    BREAKER_STATE_HALF_OPEN: _BreakerState.ValueType  # 3
+    """Lets a few through to see whether the dependency is back."""
+
+class BreakerState(_BreakerState, metaclass=_BreakerStateEnumTypeWrapper):
+    """What a breaker does with calls."""
+
+BREAKER_STATE_UNSPECIFIED: BreakerState.ValueType  # 0
+"""Never sent."""
+BREAKER_STATE_CLOSED: BreakerState.ValueType  # 1
+"""Lets all through."""
+BREAKER_STATE_OPEN: BreakerState.ValueType  # 2
+"""Refuses all until open_until."""
+BREAKER_STATE_HALF_OPEN: BreakerState.ValueType  # 3
+"""Lets a few through to see whether the dependency is back."""
+Global___BreakerState: typing_extensions.TypeAlias = BreakerState
+
+class _BreakerMode:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _BreakerModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_BreakerMode.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    BREAKER_MODE_UNSPECIFIED: _BreakerMode.ValueType  # 0
+    """Not a mode; refused."""
+    BREAKER_MODE_AUTO: _BreakerMode.ValueType  # 1
+    """The breaker itself, by what it measures."""
+    BREAKER_MODE_FORCED_OPEN: _BreakerMode.ValueType  # 2
+    """An operator: no call goes through."""
+    BREAKER_MODE_FORCED_CLOSED: _BreakerMode.ValueType  # 3
+    """An operator: all calls go through; time limits and queues stay."""
+
+class BreakerMode(_BreakerMode, metaclass=_BreakerModeEnumTypeWrapper):
+    """Who decides."""
+
+BREAKER_MODE_UNSPECIFIED: BreakerMode.ValueType  # 0
+"""Not a mode; refused."""
+BREAKER_MODE_AUTO: BreakerMode.ValueType  # 1
+"""The breaker itself, by what it measures."""
+BREAKER_MODE_FORCED_OPEN: BreakerMode.ValueType  # 2
+"""An operator: no call goes through."""
+BREAKER_MODE_FORCED_CLOSED: BreakerMode.ValueType  # 3
+"""An operator: all calls go through; time limits and queues stay."""
+Global___BreakerMode: typing_extensions.TypeAlias = BreakerMode
+
+class _FaultKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FaultKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FaultKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FAULT_KIND_UNSPECIFIED: _FaultKind.ValueType  # 0
+    """Not a kind; refused."""
+    FAULT_KIND_LATENCY: _FaultKind.ValueType  # 1
+    """It is made, but only after `latency`."""
+    FAULT_KIND_ERROR: _FaultKind.ValueType  # 2
+    """It fails at once."""
+    FAULT_KIND_TIMEOUT: _FaultKind.ValueType  # 3
+    """It is not answered."""
+
+class FaultKind(_FaultKind, metaclass=_FaultKindEnumTypeWrapper):
+    """What an injected fault does to a call."""
+
+FAULT_KIND_UNSPECIFIED: FaultKind.ValueType  # 0
+"""Not a kind; refused."""
+FAULT_KIND_LATENCY: FaultKind.ValueType  # 1
+"""It is made, but only after `latency`."""
+FAULT_KIND_ERROR: FaultKind.ValueType  # 2
+"""It fails at once."""
+FAULT_KIND_TIMEOUT: FaultKind.ValueType  # 3
+"""It is not answered."""
+Global___FaultKind: typing_extensions.TypeAlias = FaultKind
+
+class _OperationKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OperationKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_OperationKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OPERATION_KIND_UNSPECIFIED: _OperationKind.ValueType  # 0
+    """Never sent."""
+    OPERATION_KIND_VERIFY: _OperationKind.ValueType  # 1
+    """VerifyShards."""
+    OPERATION_KIND_REBUILD: _OperationKind.ValueType  # 2
+    """RebuildShards."""
+
+class OperationKind(_OperationKind, metaclass=_OperationKindEnumTypeWrapper):
+    """What an operation does."""
+
+OPERATION_KIND_UNSPECIFIED: OperationKind.ValueType  # 0
+"""Never sent."""
+OPERATION_KIND_VERIFY: OperationKind.ValueType  # 1
+"""VerifyShards."""
+OPERATION_KIND_REBUILD: OperationKind.ValueType  # 2
+"""RebuildShards."""
+Global___OperationKind: typing_extensions.TypeAlias = OperationKind
+
+class _OperationState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OperationStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_OperationState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OPERATION_STATE_UNSPECIFIED: _OperationState.ValueType  # 0
+    """Never sent."""
+    OPERATION_STATE_RUNNING: _OperationState.ValueType  # 1
+    """Under way."""
+    OPERATION_STATE_DONE: _OperationState.ValueType  # 2
+    """Ended; what it found is in `shards`."""
+    OPERATION_STATE_FAILED: _OperationState.ValueType  # 3
+    """Ended by `error`."""
+    OPERATION_STATE_CANCELLED: _OperationState.ValueType  # 4
+    """Ended because somebody asked for it, or because its worker went away."""
+
+class OperationState(_OperationState, metaclass=_OperationStateEnumTypeWrapper):
+    """How an operation is."""
+
+OPERATION_STATE_UNSPECIFIED: OperationState.ValueType  # 0
+"""Never sent."""
+OPERATION_STATE_RUNNING: OperationState.ValueType  # 1
+"""Under way."""
+OPERATION_STATE_DONE: OperationState.ValueType  # 2
+"""Ended; what it found is in `shards`."""
+OPERATION_STATE_FAILED: OperationState.ValueType  # 3
+"""Ended by `error`."""
+OPERATION_STATE_CANCELLED: OperationState.ValueType  # 4
+"""Ended because somebody asked for it, or because its worker went away."""
+Global___OperationState: typing_extensions.TypeAlias = OperationState
+
 @typing.final
 class Shard(google.protobuf.message.Message):
     """One of the 16 shards."""
@@ -65,6 +207,7 @@ class Shard(google.protobuf.message.Message):
     WATERMARK_FIELD_NUMBER: builtins.int
     LAG_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
+    BREAKER_STATE_FIELD_NUMBER: builtins.int
     shard: builtins.int
     """0 to 15: user_id % 16."""
     node_address: builtins.str
@@ -77,6 +220,8 @@ class Shard(google.protobuf.message.Message):
     """Every transaction below this PostgreSQL transaction id is in the shard."""
     state: Global___ShardState.ValueType
     """Whether it can answer."""
+    breaker_state: Global___BreakerState.ValueType
+    """What the breaker of the worker that answers does with calls to it."""
     @property
     def lag(self) -> google.protobuf.duration_pb2.Duration:
         """How long ago that mark last moved or was confirmed."""
@@ -91,10 +236,11 @@ class Shard(google.protobuf.message.Message):
         watermark: builtins.int = ...,
         lag: google.protobuf.duration_pb2.Duration | None = ...,
         state: Global___ShardState.ValueType = ...,
+        breaker_state: Global___BreakerState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["lag", b"lag"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["entry_count", b"entry_count", "lag", b"lag", "node_address", b"node_address", "shard", b"shard", "slot", b"slot", "state", b"state", "watermark", b"watermark"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["breaker_state", b"breaker_state", "entry_count", b"entry_count", "lag", b"lag", "node_address", b"node_address", "shard", b"shard", "slot", b"slot", "state", b"state", "watermark", b"watermark"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Shard: typing_extensions.TypeAlias = Shard
@@ -120,7 +266,7 @@ class ListShardsResponse(google.protobuf.message.Message):
     SHARDS_FIELD_NUMBER: builtins.int
     @property
     def shards(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Shard]:
-        """All 16, in order."""
+        """All 16, in order. Where PostgreSQL is away their entries are not counted."""
 
     def __init__(
         self,
@@ -131,3 +277,804 @@ class ListShardsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ListShardsResponse: typing_extensions.TypeAlias = ListShardsResponse
+
+@typing.final
+class BreakerOverride(google.protobuf.message.Message):
+    """What an operator has set."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    mode: Global___BreakerMode.ValueType
+    """BREAKER_MODE_FORCED_OPEN or BREAKER_MODE_FORCED_CLOSED."""
+    reason: builtins.str
+    """Why."""
+    actor: builtins.str
+    """Who."""
+    @property
+    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ends by itself."""
+
+    def __init__(
+        self,
+        *,
+        mode: Global___BreakerMode.ValueType = ...,
+        reason: builtins.str = ...,
+        actor: builtins.str = ...,
+        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["expire_time", b"expire_time"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "expire_time", b"expire_time", "mode", b"mode", "reason", b"reason"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___BreakerOverride: typing_extensions.TypeAlias = BreakerOverride
+
+@typing.final
+class WorkerBreaker(google.protobuf.message.Message):
+    """What one worker makes of a breaker."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: builtins.int
+    PID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    FAILURE_RATE_FIELD_NUMBER: builtins.int
+    SLOW_CALL_RATE_FIELD_NUMBER: builtins.int
+    OPEN_UNTIL_FIELD_NUMBER: builtins.int
+    worker: builtins.int
+    """The worker's slot on its machine."""
+    pid: builtins.int
+    """Its process."""
+    state: Global___BreakerState.ValueType
+    """What its breaker does, or would do if nobody had set a mode."""
+    failure_rate: builtins.float
+    """Failed calls of all in the last 10 s, 0 to 1."""
+    slow_call_rate: builtins.float
+    """Slow calls of all in the last 10 s, 0 to 1."""
+    @property
+    def open_until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it lets calls through again to see; only while open."""
+
+    def __init__(
+        self,
+        *,
+        worker: builtins.int = ...,
+        pid: builtins.int = ...,
+        state: Global___BreakerState.ValueType = ...,
+        failure_rate: builtins.float = ...,
+        slow_call_rate: builtins.float = ...,
+        open_until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["open_until", b"open_until"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["failure_rate", b"failure_rate", "open_until", b"open_until", "pid", b"pid", "slow_call_rate", b"slow_call_rate", "state", b"state", "worker", b"worker"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___WorkerBreaker: typing_extensions.TypeAlias = WorkerBreaker
+
+@typing.final
+class Breaker(google.protobuf.message.Message):
+    """A circuit breaker, over all workers of a machine."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    MODE_FIELD_NUMBER: builtins.int
+    FAILURE_RATE_FIELD_NUMBER: builtins.int
+    SLOW_CALL_RATE_FIELD_NUMBER: builtins.int
+    OPEN_UNTIL_FIELD_NUMBER: builtins.int
+    OVERRIDE_FIELD_NUMBER: builtins.int
+    WORKERS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"redis/shard-07", "postgres/write", "postgres/read", "postgres/jobs", or a parent of several:
+    "redis", "postgres".
+    """
+    state: Global___BreakerState.ValueType
+    """The worst that any worker makes of it."""
+    mode: Global___BreakerMode.ValueType
+    """Who decides."""
+    failure_rate: builtins.float
+    """The highest of all workers."""
+    slow_call_rate: builtins.float
+    """The highest of all workers."""
+    @property
+    def open_until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The latest of all workers; only while open."""
+
+    @property
+    def override(self) -> Global___BreakerOverride:
+        """Set unless the mode is BREAKER_MODE_AUTO."""
+
+    @property
+    def workers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___WorkerBreaker]:
+        """Each worker of the machine."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        state: Global___BreakerState.ValueType = ...,
+        mode: Global___BreakerMode.ValueType = ...,
+        failure_rate: builtins.float = ...,
+        slow_call_rate: builtins.float = ...,
+        open_until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        override: Global___BreakerOverride | None = ...,
+        workers: collections.abc.Iterable[Global___WorkerBreaker] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["open_until", b"open_until", "override", b"override"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["failure_rate", b"failure_rate", "mode", b"mode", "name", b"name", "open_until", b"open_until", "override", b"override", "slow_call_rate", b"slow_call_rate", "state", b"state", "workers", b"workers"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Breaker: typing_extensions.TypeAlias = Breaker
+
+@typing.final
+class ListBreakersRequest(google.protobuf.message.Message):
+    """Asks for the breakers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListBreakersRequest: typing_extensions.TypeAlias = ListBreakersRequest
+
+@typing.final
+class ListBreakersResponse(google.protobuf.message.Message):
+    """The breakers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BREAKERS_FIELD_NUMBER: builtins.int
+    @property
+    def breakers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Breaker]:
+        """All, by name."""
+
+    def __init__(
+        self,
+        *,
+        breakers: collections.abc.Iterable[Global___Breaker] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["breakers", b"breakers"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListBreakersResponse: typing_extensions.TypeAlias = ListBreakersResponse
+
+@typing.final
+class SetBreakerRequest(google.protobuf.message.Message):
+    """Sets the mode of breakers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    MODE_FIELD_NUMBER: builtins.int
+    TTL_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """A breaker's name, or "redis/*", "postgres/*" or "*". NOT_FOUND when there is none."""
+    mode: Global___BreakerMode.ValueType
+    """Who is to decide."""
+    reason: builtins.str
+    """Why, for those who find it: 8 to 200 characters."""
+    actor: builtins.str
+    """Who sets it, for those who find it: at most 64 characters. Empty: the caller's address."""
+    @property
+    def ttl(self) -> google.protobuf.duration_pb2.Duration:
+        """After how long the breaker decides again: 1 s to 24 h; unset: 15 min. Not with
+        BREAKER_MODE_AUTO.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        mode: Global___BreakerMode.ValueType = ...,
+        ttl: google.protobuf.duration_pb2.Duration | None = ...,
+        reason: builtins.str = ...,
+        actor: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["ttl", b"ttl"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "mode", b"mode", "name", b"name", "reason", b"reason", "ttl", b"ttl"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___SetBreakerRequest: typing_extensions.TypeAlias = SetBreakerRequest
+
+@typing.final
+class SetBreakerResponse(google.protobuf.message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BREAKERS_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGED_WORKERS_FIELD_NUMBER: builtins.int
+    LAGGARD_WORKERS_FIELD_NUMBER: builtins.int
+    @property
+    def breakers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Breaker]:
+        """The breakers that were set, as they are now."""
+
+    @property
+    def acknowledged_workers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Slots of the workers that act on it."""
+
+    @property
+    def laggard_workers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Slots of the workers that have not said so within a second."""
+
+    def __init__(
+        self,
+        *,
+        breakers: collections.abc.Iterable[Global___Breaker] | None = ...,
+        acknowledged_workers: collections.abc.Iterable[builtins.int] | None = ...,
+        laggard_workers: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["acknowledged_workers", b"acknowledged_workers", "breakers", b"breakers", "laggard_workers", b"laggard_workers"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___SetBreakerResponse: typing_extensions.TypeAlias = SetBreakerResponse
+
+@typing.final
+class WatchBreakersRequest(google.protobuf.message.Message):
+    """Follows the breakers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___WatchBreakersRequest: typing_extensions.TypeAlias = WatchBreakersRequest
+
+@typing.final
+class WatchBreakersResponse(google.protobuf.message.Message):
+    """The breakers at one moment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BREAKERS_FIELD_NUMBER: builtins.int
+    @property
+    def breakers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Breaker]:
+        """All, by name."""
+
+    def __init__(
+        self,
+        *,
+        breakers: collections.abc.Iterable[Global___Breaker] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["breakers", b"breakers"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___WatchBreakersResponse: typing_extensions.TypeAlias = WatchBreakersResponse
+
+@typing.final
+class VerifyShardsRequest(google.protobuf.message.Message):
+    """Names what is to be verified."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_ID_FIELD_NUMBER: builtins.int
+    SHARDS_FIELD_NUMBER: builtins.int
+    REPAIR_FIELD_NUMBER: builtins.int
+    board_id: builtins.str
+    """The board; empty: every board."""
+    repair: builtins.bool
+    """Whether a shard that differs is built anew."""
+    @property
+    def shards(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The shards, 0 to 15; empty: all."""
+
+    def __init__(
+        self,
+        *,
+        board_id: builtins.str = ...,
+        shards: collections.abc.Iterable[builtins.int] | None = ...,
+        repair: builtins.bool = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["board_id", b"board_id", "repair", b"repair", "shards", b"shards"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___VerifyShardsRequest: typing_extensions.TypeAlias = VerifyShardsRequest
+
+@typing.final
+class VerifyShardsResponse(google.protobuf.message.Message):
+    """The operation that does it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: builtins.int
+    @property
+    def operation(self) -> Global___Operation:
+        """As it is at the start."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation", b"operation"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation", b"operation"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___VerifyShardsResponse: typing_extensions.TypeAlias = VerifyShardsResponse
+
+@typing.final
+class RebuildShardsRequest(google.protobuf.message.Message):
+    """Names what is to be built anew."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_ID_FIELD_NUMBER: builtins.int
+    SHARDS_FIELD_NUMBER: builtins.int
+    board_id: builtins.str
+    """The board; empty: every board."""
+    @property
+    def shards(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The shards, 0 to 15; empty: all."""
+
+    def __init__(
+        self,
+        *,
+        board_id: builtins.str = ...,
+        shards: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["board_id", b"board_id", "shards", b"shards"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RebuildShardsRequest: typing_extensions.TypeAlias = RebuildShardsRequest
+
+@typing.final
+class RebuildShardsResponse(google.protobuf.message.Message):
+    """The operation that does it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: builtins.int
+    @property
+    def operation(self) -> Global___Operation:
+        """As it is at the start."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation", b"operation"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation", b"operation"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___RebuildShardsResponse: typing_extensions.TypeAlias = RebuildShardsResponse
+
+@typing.final
+class OperationShard(google.protobuf.message.Message):
+    """What an operation found or did on one shard of one season."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_ID_FIELD_NUMBER: builtins.int
+    SEASON_ID_FIELD_NUMBER: builtins.int
+    SHARD_FIELD_NUMBER: builtins.int
+    DATABASE_ENTRY_COUNT_FIELD_NUMBER: builtins.int
+    INDEX_ENTRY_COUNT_FIELD_NUMBER: builtins.int
+    DIFFERENCE_COUNT_FIELD_NUMBER: builtins.int
+    USER_IDS_FIELD_NUMBER: builtins.int
+    REBUILT_FIELD_NUMBER: builtins.int
+    board_id: builtins.str
+    """The board."""
+    season_id: builtins.str
+    """Its season."""
+    shard: builtins.int
+    """0 to 15."""
+    database_entry_count: builtins.int
+    """Entries in PostgreSQL."""
+    index_entry_count: builtins.int
+    """Entries in the index."""
+    difference_count: builtins.int
+    """Entries that one of them has and the other has not, or has otherwise."""
+    rebuilt: builtins.bool
+    """Whether it was built anew."""
+    @property
+    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The users of the first 100 differing entries."""
+
+    def __init__(
+        self,
+        *,
+        board_id: builtins.str = ...,
+        season_id: builtins.str = ...,
+        shard: builtins.int = ...,
+        database_entry_count: builtins.int = ...,
+        index_entry_count: builtins.int = ...,
+        difference_count: builtins.int = ...,
+        user_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        rebuilt: builtins.bool = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["board_id", b"board_id", "database_entry_count", b"database_entry_count", "difference_count", b"difference_count", "index_entry_count", b"index_entry_count", "rebuilt", b"rebuilt", "season_id", b"season_id", "shard", b"shard", "user_ids", b"user_ids"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___OperationShard: typing_extensions.TypeAlias = OperationShard
+
+@typing.final
+class Operation(google.protobuf.message.Message):
+    """Work that goes on after the call that began it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    DONE_COUNT_FIELD_NUMBER: builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: builtins.int
+    ENTRY_COUNT_FIELD_NUMBER: builtins.int
+    SHARDS_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    operation_id: builtins.str
+    """Names it on its machine."""
+    kind: Global___OperationKind.ValueType
+    """What it does."""
+    state: Global___OperationState.ValueType
+    """How it is."""
+    done_count: builtins.int
+    """Shards of seasons that it has been through."""
+    total_count: builtins.int
+    """Shards of seasons that it has to go through."""
+    entry_count: builtins.int
+    """Entries that it has been through."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    @property
+    def shards(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___OperationShard]:
+        """Shards that differ, or that were built: at most 1,000 of them."""
+
+    @property
+    def error(self) -> google.rpc.status_pb2.Status:
+        """Why it failed."""
+
+    def __init__(
+        self,
+        *,
+        operation_id: builtins.str = ...,
+        kind: Global___OperationKind.ValueType = ...,
+        state: Global___OperationState.ValueType = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        done_count: builtins.int = ...,
+        total_count: builtins.int = ...,
+        entry_count: builtins.int = ...,
+        shards: collections.abc.Iterable[Global___OperationShard] | None = ...,
+        error: google.rpc.status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["create_time", b"create_time", "done_count", b"done_count", "end_time", b"end_time", "entry_count", b"entry_count", "error", b"error", "kind", b"kind", "operation_id", b"operation_id", "shards", b"shards", "state", b"state", "total_count", b"total_count"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Operation: typing_extensions.TypeAlias = Operation
+
+@typing.final
+class GetOperationRequest(google.protobuf.message.Message):
+    """Asks for one operation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: builtins.int
+    operation_id: builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        operation_id: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation_id", b"operation_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetOperationRequest: typing_extensions.TypeAlias = GetOperationRequest
+
+@typing.final
+class GetOperationResponse(google.protobuf.message.Message):
+    """The operation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: builtins.int
+    @property
+    def operation(self) -> Global___Operation:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation", b"operation"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation", b"operation"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___GetOperationResponse: typing_extensions.TypeAlias = GetOperationResponse
+
+@typing.final
+class ListOperationsRequest(google.protobuf.message.Message):
+    """Asks for the operations."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListOperationsRequest: typing_extensions.TypeAlias = ListOperationsRequest
+
+@typing.final
+class ListOperationsResponse(google.protobuf.message.Message):
+    """The operations."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATIONS_FIELD_NUMBER: builtins.int
+    @property
+    def operations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Operation]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        operations: collections.abc.Iterable[Global___Operation] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["operations", b"operations"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListOperationsResponse: typing_extensions.TypeAlias = ListOperationsResponse
+
+@typing.final
+class CancelOperationRequest(google.protobuf.message.Message):
+    """Names the operation that is to stop."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: builtins.int
+    operation_id: builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        operation_id: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation_id", b"operation_id"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___CancelOperationRequest: typing_extensions.TypeAlias = CancelOperationRequest
+
+@typing.final
+class CancelOperationResponse(google.protobuf.message.Message):
+    """The operation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: builtins.int
+    @property
+    def operation(self) -> Global___Operation:
+        """As it is now; it may still run for a moment."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation", b"operation"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["operation", b"operation"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___CancelOperationResponse: typing_extensions.TypeAlias = CancelOperationResponse
+
+@typing.final
+class Fault(google.protobuf.message.Message):
+    """A fault in force."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    PROBABILITY_FIELD_NUMBER: builtins.int
+    LATENCY_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    target: builtins.str
+    """The dependency, by the name of its breaker."""
+    kind: Global___FaultKind.ValueType
+    """What it does."""
+    probability: builtins.float
+    """The part of the calls that it befalls, above 0 to 1."""
+    reason: builtins.str
+    """Why."""
+    actor: builtins.str
+    """Who."""
+    @property
+    def latency(self) -> google.protobuf.duration_pb2.Duration:
+        """FAULT_KIND_LATENCY: by how much calls are late."""
+
+    @property
+    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ends by itself."""
+
+    def __init__(
+        self,
+        *,
+        target: builtins.str = ...,
+        kind: Global___FaultKind.ValueType = ...,
+        probability: builtins.float = ...,
+        latency: google.protobuf.duration_pb2.Duration | None = ...,
+        reason: builtins.str = ...,
+        actor: builtins.str = ...,
+        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["expire_time", b"expire_time", "latency", b"latency"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "expire_time", b"expire_time", "kind", b"kind", "latency", b"latency", "probability", b"probability", "reason", b"reason", "target", b"target"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Fault: typing_extensions.TypeAlias = Fault
+
+@typing.final
+class InjectFaultRequest(google.protobuf.message.Message):
+    """Sets a fault; one target has one fault at a time."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    PROBABILITY_FIELD_NUMBER: builtins.int
+    LATENCY_FIELD_NUMBER: builtins.int
+    TTL_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    target: builtins.str
+    """A breaker's name that is no parent, or "redis/*", "postgres/*" or "*"."""
+    kind: Global___FaultKind.ValueType
+    """What it does."""
+    probability: builtins.float
+    """The part of the calls that it befalls, above 0 to 1; unset: all."""
+    reason: builtins.str
+    """Why: 8 to 200 characters."""
+    actor: builtins.str
+    """Who sets it: at most 64 characters. Empty: the caller's address."""
+    @property
+    def latency(self) -> google.protobuf.duration_pb2.Duration:
+        """FAULT_KIND_LATENCY only, and required there: 1 ms to 10 s."""
+
+    @property
+    def ttl(self) -> google.protobuf.duration_pb2.Duration:
+        """1 s to 10 min; unset: 1 min."""
+
+    def __init__(
+        self,
+        *,
+        target: builtins.str = ...,
+        kind: Global___FaultKind.ValueType = ...,
+        probability: builtins.float | None = ...,
+        latency: google.protobuf.duration_pb2.Duration | None = ...,
+        ttl: google.protobuf.duration_pb2.Duration | None = ...,
+        reason: builtins.str = ...,
+        actor: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_probability", b"_probability", "latency", b"latency", "probability", b"probability", "ttl", b"ttl"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_probability", b"_probability", "actor", b"actor", "kind", b"kind", "latency", b"latency", "probability", b"probability", "reason", b"reason", "target", b"target", "ttl", b"ttl"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__probability: typing_extensions.TypeAlias = typing.Literal["probability"]
+    _WhichOneofArgType__probability: typing_extensions.TypeAlias = typing.Literal["_probability", b"_probability"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
+
+Global___InjectFaultRequest: typing_extensions.TypeAlias = InjectFaultRequest
+
+@typing.final
+class InjectFaultResponse(google.protobuf.message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAULTS_FIELD_NUMBER: builtins.int
+    @property
+    def faults(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Fault]:
+        """The faults that were set."""
+
+    def __init__(
+        self,
+        *,
+        faults: collections.abc.Iterable[Global___Fault] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["faults", b"faults"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___InjectFaultResponse: typing_extensions.TypeAlias = InjectFaultResponse
+
+@typing.final
+class ListFaultsRequest(google.protobuf.message.Message):
+    """Asks for the faults."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListFaultsRequest: typing_extensions.TypeAlias = ListFaultsRequest
+
+@typing.final
+class ListFaultsResponse(google.protobuf.message.Message):
+    """The faults."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAULTS_FIELD_NUMBER: builtins.int
+    @property
+    def faults(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Fault]:
+        """All in force, by target."""
+
+    def __init__(
+        self,
+        *,
+        faults: collections.abc.Iterable[Global___Fault] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["faults", b"faults"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListFaultsResponse: typing_extensions.TypeAlias = ListFaultsResponse
+
+@typing.final
+class ClearFaultsRequest(google.protobuf.message.Message):
+    """Names the faults that are to end."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: builtins.int
+    target: builtins.str
+    """A target or a pattern as in InjectFaultRequest; empty: all."""
+    def __init__(
+        self,
+        *,
+        target: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["target", b"target"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ClearFaultsRequest: typing_extensions.TypeAlias = ClearFaultsRequest
+
+@typing.final
+class ClearFaultsResponse(google.protobuf.message.Message):
+    """What is left."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAULTS_FIELD_NUMBER: builtins.int
+    @property
+    def faults(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Fault]:
+        """The faults that are still in force, by target."""
+
+    def __init__(
+        self,
+        *,
+        faults: collections.abc.Iterable[Global___Fault] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["faults", b"faults"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ClearFaultsResponse: typing_extensions.TypeAlias = ClearFaultsResponse

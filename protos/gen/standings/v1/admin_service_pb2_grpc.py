@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """The state of the machinery behind the boards.
+    """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
+    neither store: any worker answers for all workers of its machine.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,150 @@ class AdminServiceStub(object):
                 request_serializer=standings_dot_v1_dot_admin__service__pb2.ListShardsRequest.SerializeToString,
                 response_deserializer=standings_dot_v1_dot_admin__service__pb2.ListShardsResponse.FromString,
                 _registered_method=True)
+        self.ListBreakers = channel.unary_unary(
+                '/standings.v1.AdminService/ListBreakers',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.ListBreakersRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.ListBreakersResponse.FromString,
+                _registered_method=True)
+        self.SetBreaker = channel.unary_unary(
+                '/standings.v1.AdminService/SetBreaker',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.SetBreakerRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.SetBreakerResponse.FromString,
+                _registered_method=True)
+        self.WatchBreakers = channel.unary_stream(
+                '/standings.v1.AdminService/WatchBreakers',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.WatchBreakersRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.WatchBreakersResponse.FromString,
+                _registered_method=True)
+        self.VerifyShards = channel.unary_unary(
+                '/standings.v1.AdminService/VerifyShards',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.VerifyShardsRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.VerifyShardsResponse.FromString,
+                _registered_method=True)
+        self.RebuildShards = channel.unary_unary(
+                '/standings.v1.AdminService/RebuildShards',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.RebuildShardsRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.RebuildShardsResponse.FromString,
+                _registered_method=True)
+        self.GetOperation = channel.unary_unary(
+                '/standings.v1.AdminService/GetOperation',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.GetOperationRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.GetOperationResponse.FromString,
+                _registered_method=True)
+        self.ListOperations = channel.unary_unary(
+                '/standings.v1.AdminService/ListOperations',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.ListOperationsRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.ListOperationsResponse.FromString,
+                _registered_method=True)
+        self.CancelOperation = channel.unary_unary(
+                '/standings.v1.AdminService/CancelOperation',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.CancelOperationRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.CancelOperationResponse.FromString,
+                _registered_method=True)
+        self.InjectFault = channel.unary_unary(
+                '/standings.v1.AdminService/InjectFault',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.InjectFaultRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.InjectFaultResponse.FromString,
+                _registered_method=True)
+        self.ListFaults = channel.unary_unary(
+                '/standings.v1.AdminService/ListFaults',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.ListFaultsRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.ListFaultsResponse.FromString,
+                _registered_method=True)
+        self.ClearFaults = channel.unary_unary(
+                '/standings.v1.AdminService/ClearFaults',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.ClearFaultsRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.ClearFaultsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
-    """The state of the machinery behind the boards.
+    """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
+    neither store: any worker answers for all workers of its machine.
     """
 
     def ListShards(self, request, context):
         """The 16 shards of the index: where each lives and how far it follows PostgreSQL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBreakers(self, request, context):
+        """Every circuit breaker of this machine, and what each worker makes of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBreaker(self, request, context):
+        """Takes a dependency out of play, holds it in, or leaves it to its breaker again. In force in all
+        workers of the machine within 100 ms, until the ttl ends; survives workers, not a reboot.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchBreakers(self, request, context):
+        """The breakers now, and again whenever one changes. A slow reader misses states in between.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyShards(self, request, context):
+        """Holds a board's index against PostgreSQL, entry by entry where it differs. An operation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RebuildShards(self, request, context):
+        """Builds a board's index anew beside the one in use, while writes go on. An operation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOperation(self, request, context):
+        """One operation. NOT_FOUND when this machine knows none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOperations(self, request, context):
+        """The operations of the last day, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOperation(self, request, context):
+        """Asks an operation to stop at the next safe point; what it had swapped in stays. One that has
+        ended stays as it ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InjectFault(self, request, context):
+        """Makes calls to a dependency slow or fail, to see what becomes of it. FAILED_PRECONDITION
+        unless the server was started with faults enabled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFaults(self, request, context):
+        """The faults in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearFaults(self, request, context):
+        """Ends one fault, or all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +198,61 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=standings_dot_v1_dot_admin__service__pb2.ListShardsRequest.FromString,
                     response_serializer=standings_dot_v1_dot_admin__service__pb2.ListShardsResponse.SerializeToString,
             ),
+            'ListBreakers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBreakers,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.ListBreakersRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.ListBreakersResponse.SerializeToString,
+            ),
+            'SetBreaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBreaker,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.SetBreakerRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.SetBreakerResponse.SerializeToString,
+            ),
+            'WatchBreakers': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchBreakers,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.WatchBreakersRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.WatchBreakersResponse.SerializeToString,
+            ),
+            'VerifyShards': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyShards,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.VerifyShardsRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.VerifyShardsResponse.SerializeToString,
+            ),
+            'RebuildShards': grpc.unary_unary_rpc_method_handler(
+                    servicer.RebuildShards,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.RebuildShardsRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.RebuildShardsResponse.SerializeToString,
+            ),
+            'GetOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOperation,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.GetOperationRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.GetOperationResponse.SerializeToString,
+            ),
+            'ListOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperations,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.ListOperationsRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.ListOperationsResponse.SerializeToString,
+            ),
+            'CancelOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOperation,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.CancelOperationRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.CancelOperationResponse.SerializeToString,
+            ),
+            'InjectFault': grpc.unary_unary_rpc_method_handler(
+                    servicer.InjectFault,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.InjectFaultRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.InjectFaultResponse.SerializeToString,
+            ),
+            'ListFaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFaults,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.ListFaultsRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.ListFaultsResponse.SerializeToString,
+            ),
+            'ClearFaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearFaults,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.ClearFaultsRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.ClearFaultsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'standings.v1.AdminService', rpc_method_handlers)
@@ -70,7 +262,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """The state of the machinery behind the boards.
+    """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
+    neither store: any worker answers for all workers of its machine.
     """
 
     @staticmethod
@@ -90,6 +283,303 @@ class AdminService(object):
             '/standings.v1.AdminService/ListShards',
             standings_dot_v1_dot_admin__service__pb2.ListShardsRequest.SerializeToString,
             standings_dot_v1_dot_admin__service__pb2.ListShardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBreakers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/ListBreakers',
+            standings_dot_v1_dot_admin__service__pb2.ListBreakersRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.ListBreakersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBreaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/SetBreaker',
+            standings_dot_v1_dot_admin__service__pb2.SetBreakerRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.SetBreakerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchBreakers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/standings.v1.AdminService/WatchBreakers',
+            standings_dot_v1_dot_admin__service__pb2.WatchBreakersRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.WatchBreakersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyShards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/VerifyShards',
+            standings_dot_v1_dot_admin__service__pb2.VerifyShardsRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.VerifyShardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildShards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/RebuildShards',
+            standings_dot_v1_dot_admin__service__pb2.RebuildShardsRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.RebuildShardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/GetOperation',
+            standings_dot_v1_dot_admin__service__pb2.GetOperationRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.GetOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/ListOperations',
+            standings_dot_v1_dot_admin__service__pb2.ListOperationsRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/CancelOperation',
+            standings_dot_v1_dot_admin__service__pb2.CancelOperationRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.CancelOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InjectFault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/InjectFault',
+            standings_dot_v1_dot_admin__service__pb2.InjectFaultRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.InjectFaultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/ListFaults',
+            standings_dot_v1_dot_admin__service__pb2.ListFaultsRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.ListFaultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearFaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/ClearFaults',
+            standings_dot_v1_dot_admin__service__pb2.ClearFaultsRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.ClearFaultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -21,7 +21,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """The state of the machinery behind the boards."""
+    """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
+    neither store: any worker answers for all workers of its machine.
+    """
 
     @typing.overload
     def __new__(cls, channel: grpc.Channel) -> AdminServiceStub: ...
@@ -29,17 +31,77 @@ class AdminServiceStub:
     def __new__(cls, channel: grpc.aio.Channel) -> AdminServiceAsyncStub: ...
     ListShards: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListShardsRequest, standings.v1.admin_service_pb2.ListShardsResponse]
     """The 16 shards of the index: where each lives and how far it follows PostgreSQL."""
+    ListBreakers: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListBreakersRequest, standings.v1.admin_service_pb2.ListBreakersResponse]
+    """Every circuit breaker of this machine, and what each worker makes of it."""
+    SetBreaker: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.SetBreakerRequest, standings.v1.admin_service_pb2.SetBreakerResponse]
+    """Takes a dependency out of play, holds it in, or leaves it to its breaker again. In force in all
+    workers of the machine within 100 ms, until the ttl ends; survives workers, not a reboot.
+    """
+    WatchBreakers: grpc.UnaryStreamMultiCallable[standings.v1.admin_service_pb2.WatchBreakersRequest, standings.v1.admin_service_pb2.WatchBreakersResponse]
+    """The breakers now, and again whenever one changes. A slow reader misses states in between."""
+    VerifyShards: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.VerifyShardsRequest, standings.v1.admin_service_pb2.VerifyShardsResponse]
+    """Holds a board's index against PostgreSQL, entry by entry where it differs. An operation."""
+    RebuildShards: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.RebuildShardsRequest, standings.v1.admin_service_pb2.RebuildShardsResponse]
+    """Builds a board's index anew beside the one in use, while writes go on. An operation."""
+    GetOperation: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.GetOperationRequest, standings.v1.admin_service_pb2.GetOperationResponse]
+    """One operation. NOT_FOUND when this machine knows none of that name."""
+    ListOperations: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListOperationsRequest, standings.v1.admin_service_pb2.ListOperationsResponse]
+    """The operations of the last day, newest first."""
+    CancelOperation: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.CancelOperationRequest, standings.v1.admin_service_pb2.CancelOperationResponse]
+    """Asks an operation to stop at the next safe point; what it had swapped in stays. One that has
+    ended stays as it ended.
+    """
+    InjectFault: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.InjectFaultRequest, standings.v1.admin_service_pb2.InjectFaultResponse]
+    """Makes calls to a dependency slow or fail, to see what becomes of it. FAILED_PRECONDITION
+    unless the server was started with faults enabled.
+    """
+    ListFaults: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListFaultsRequest, standings.v1.admin_service_pb2.ListFaultsResponse]
+    """The faults in force."""
+    ClearFaults: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ClearFaultsRequest, standings.v1.admin_service_pb2.ClearFaultsResponse]
+    """Ends one fault, or all."""
 
 @typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """The state of the machinery behind the boards."""
+    """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
+    neither store: any worker answers for all workers of its machine.
+    """
 
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
     ListShards: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListShardsRequest, standings.v1.admin_service_pb2.ListShardsResponse]  # type: ignore[assignment]
     """The 16 shards of the index: where each lives and how far it follows PostgreSQL."""
+    ListBreakers: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListBreakersRequest, standings.v1.admin_service_pb2.ListBreakersResponse]  # type: ignore[assignment]
+    """Every circuit breaker of this machine, and what each worker makes of it."""
+    SetBreaker: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.SetBreakerRequest, standings.v1.admin_service_pb2.SetBreakerResponse]  # type: ignore[assignment]
+    """Takes a dependency out of play, holds it in, or leaves it to its breaker again. In force in all
+    workers of the machine within 100 ms, until the ttl ends; survives workers, not a reboot.
+    """
+    WatchBreakers: grpc.aio.UnaryStreamMultiCallable[standings.v1.admin_service_pb2.WatchBreakersRequest, standings.v1.admin_service_pb2.WatchBreakersResponse]  # type: ignore[assignment]
+    """The breakers now, and again whenever one changes. A slow reader misses states in between."""
+    VerifyShards: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.VerifyShardsRequest, standings.v1.admin_service_pb2.VerifyShardsResponse]  # type: ignore[assignment]
+    """Holds a board's index against PostgreSQL, entry by entry where it differs. An operation."""
+    RebuildShards: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.RebuildShardsRequest, standings.v1.admin_service_pb2.RebuildShardsResponse]  # type: ignore[assignment]
+    """Builds a board's index anew beside the one in use, while writes go on. An operation."""
+    GetOperation: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.GetOperationRequest, standings.v1.admin_service_pb2.GetOperationResponse]  # type: ignore[assignment]
+    """One operation. NOT_FOUND when this machine knows none of that name."""
+    ListOperations: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListOperationsRequest, standings.v1.admin_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    """The operations of the last day, newest first."""
+    CancelOperation: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.CancelOperationRequest, standings.v1.admin_service_pb2.CancelOperationResponse]  # type: ignore[assignment]
+    """Asks an operation to stop at the next safe point; what it had swapped in stays. One that has
+    ended stays as it ended.
+    """
+    InjectFault: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.InjectFaultRequest, standings.v1.admin_service_pb2.InjectFaultResponse]  # type: ignore[assignment]
+    """Makes calls to a dependency slow or fail, to see what becomes of it. FAILED_PRECONDITION
+    unless the server was started with faults enabled.
+    """
+    ListFaults: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListFaultsRequest, standings.v1.admin_service_pb2.ListFaultsResponse]  # type: ignore[assignment]
+    """The faults in force."""
+    ClearFaults: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ClearFaultsRequest, standings.v1.admin_service_pb2.ClearFaultsResponse]  # type: ignore[assignment]
+    """Ends one fault, or all."""
 
 class AdminServiceServicer(metaclass=abc.ABCMeta):
-    """The state of the machinery behind the boards."""
+    """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
+    neither store: any worker answers for all workers of its machine.
+    """
 
     @abc.abstractmethod
     def ListShards(
@@ -48,5 +110,99 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[standings.v1.admin_service_pb2.ListShardsResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.ListShardsResponse]]:
         """The 16 shards of the index: where each lives and how far it follows PostgreSQL."""
+
+    @abc.abstractmethod
+    def ListBreakers(
+        self,
+        request: standings.v1.admin_service_pb2.ListBreakersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.ListBreakersResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.ListBreakersResponse]]:
+        """Every circuit breaker of this machine, and what each worker makes of it."""
+
+    @abc.abstractmethod
+    def SetBreaker(
+        self,
+        request: standings.v1.admin_service_pb2.SetBreakerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.SetBreakerResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.SetBreakerResponse]]:
+        """Takes a dependency out of play, holds it in, or leaves it to its breaker again. In force in all
+        workers of the machine within 100 ms, until the ttl ends; survives workers, not a reboot.
+        """
+
+    @abc.abstractmethod
+    def WatchBreakers(
+        self,
+        request: standings.v1.admin_service_pb2.WatchBreakersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[standings.v1.admin_service_pb2.WatchBreakersResponse], collections.abc.AsyncIterator[standings.v1.admin_service_pb2.WatchBreakersResponse]]:
+        """The breakers now, and again whenever one changes. A slow reader misses states in between."""
+
+    @abc.abstractmethod
+    def VerifyShards(
+        self,
+        request: standings.v1.admin_service_pb2.VerifyShardsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.VerifyShardsResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.VerifyShardsResponse]]:
+        """Holds a board's index against PostgreSQL, entry by entry where it differs. An operation."""
+
+    @abc.abstractmethod
+    def RebuildShards(
+        self,
+        request: standings.v1.admin_service_pb2.RebuildShardsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.RebuildShardsResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.RebuildShardsResponse]]:
+        """Builds a board's index anew beside the one in use, while writes go on. An operation."""
+
+    @abc.abstractmethod
+    def GetOperation(
+        self,
+        request: standings.v1.admin_service_pb2.GetOperationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.GetOperationResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.GetOperationResponse]]:
+        """One operation. NOT_FOUND when this machine knows none of that name."""
+
+    @abc.abstractmethod
+    def ListOperations(
+        self,
+        request: standings.v1.admin_service_pb2.ListOperationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.ListOperationsResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.ListOperationsResponse]]:
+        """The operations of the last day, newest first."""
+
+    @abc.abstractmethod
+    def CancelOperation(
+        self,
+        request: standings.v1.admin_service_pb2.CancelOperationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.CancelOperationResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.CancelOperationResponse]]:
+        """Asks an operation to stop at the next safe point; what it had swapped in stays. One that has
+        ended stays as it ended.
+        """
+
+    @abc.abstractmethod
+    def InjectFault(
+        self,
+        request: standings.v1.admin_service_pb2.InjectFaultRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.InjectFaultResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.InjectFaultResponse]]:
+        """Makes calls to a dependency slow or fail, to see what becomes of it. FAILED_PRECONDITION
+        unless the server was started with faults enabled.
+        """
+
+    @abc.abstractmethod
+    def ListFaults(
+        self,
+        request: standings.v1.admin_service_pb2.ListFaultsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.ListFaultsResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.ListFaultsResponse]]:
+        """The faults in force."""
+
+    @abc.abstractmethod
+    def ClearFaults(
+        self,
+        request: standings.v1.admin_service_pb2.ClearFaultsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.ClearFaultsResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.ClearFaultsResponse]]:
+        """Ends one fault, or all."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

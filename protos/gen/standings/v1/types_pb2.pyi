@@ -247,6 +247,7 @@ class Board(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     ETAG_FIELD_NUMBER: builtins.int
+    INDEX_ONLY_FIELD_NUMBER: builtins.int
     board_id: builtins.str
     """The board's name: [a-z0-9][a-z0-9_.-]{0,63}. Immutable."""
     title: builtins.str
@@ -267,6 +268,10 @@ class Board(google.protobuf.message.Message):
     """The season that takes submissions now. Set by the server."""
     etag: builtins.str
     """Names this version of the definition; sent back with a change, it refuses a lost update."""
+    index_only: builtins.bool
+    """Whether PostgreSQL keeps no order of the entries, which makes writes cheaper. While the index is
+    away, pages of the board are then read from snapshots.
+    """
     @property
     def metadata(self) -> google.protobuf.struct_pb2.Struct:
         """The game's own notes; at most 4 KiB as JSON. Numbers are doubles."""
@@ -295,10 +300,11 @@ class Board(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         etag: builtins.str = ...,
+        index_only: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "create_time", b"create_time", "max_score", b"max_score", "metadata", b"metadata", "min_score", b"min_score", "update_time", b"update_time"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "board_id", b"board_id", "client_writes", b"client_writes", "create_time", b"create_time", "current_season_id", b"current_season_id", "etag", b"etag", "max_score", b"max_score", "metadata", b"metadata", "min_score", b"min_score", "operator", b"operator", "sort_order", b"sort_order", "subscore_sort_order", b"subscore_sort_order", "title", b"title", "update_time", b"update_time"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "board_id", b"board_id", "client_writes", b"client_writes", "create_time", b"create_time", "current_season_id", b"current_season_id", "etag", b"etag", "index_only", b"index_only", "max_score", b"max_score", "metadata", b"metadata", "min_score", b"min_score", "operator", b"operator", "sort_order", b"sort_order", "subscore_sort_order", b"subscore_sort_order", "title", b"title", "update_time", b"update_time"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_score: typing_extensions.TypeAlias = typing.Literal["max_score"]
     _WhichOneofArgType__max_score: typing_extensions.TypeAlias = typing.Literal["_max_score", b"_max_score"]
@@ -401,7 +407,7 @@ class ReadMeta(google.protobuf.message.Message):
     SEASON_ID_FIELD_NUMBER: builtins.int
     ENTRY_COUNT_FIELD_NUMBER: builtins.int
     source: Global___Source.ValueType
-    """Where it was read."""
+    """Where it was read; of several sources, the last in the order of Source."""
     exactness: Global___Exactness.ValueType
     """How sharply its ranks are known."""
     stale: builtins.bool
@@ -413,14 +419,14 @@ class ReadMeta(google.protobuf.message.Message):
     epoch: builtins.int
     """Grows when the season's index is rebuilt."""
     shards_answered: builtins.int
-    """How many of the 16 shards answered."""
+    """How many of the 16 shards of the index answered."""
     season_id: builtins.str
     """The season that was read."""
     entry_count: builtins.int
     """Entries in that season."""
     @property
     def as_of(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """The moment the answer describes."""
+        """The moment the answer describes: that of the call, or of the snapshot it was read from."""
 
     @property
     def staleness(self) -> google.protobuf.duration_pb2.Duration:
@@ -428,7 +434,9 @@ class ReadMeta(google.protobuf.message.Message):
 
     @property
     def shards_missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """The shards that did not."""
+        """The shards of the index that did not. PostgreSQL or a snapshot answers in their place, as `source`
+        says; with allow_partial their entries may be left out.
+        """
 
     def __init__(
         self,
@@ -467,7 +475,9 @@ class ReadOptions(google.protobuf.message.Message):
     consistency_token: builtins.str
     """From one's own submission: the answer shows it, or is refused."""
     allow_partial: builtins.bool
-    """Permission to leave out shards that do not answer; ReadMeta names them."""
+    """Permission to leave out shards that neither the index nor PostgreSQL nor a snapshot answers for;
+    ReadMeta names them, and ranks become intervals. Without it such a read is UNAVAILABLE.
+    """
     rank_mode: Global___RankMode.ValueType
     """How equal results are numbered."""
     view: Global___EntryView.ValueType
