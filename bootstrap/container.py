@@ -139,20 +139,21 @@ def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigne
     keeping = RedisIndexKeeping(router, clock)
     build = BuildIndex(history, keeping)
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
+    index = RedisIndex(router)
     reading = Reading(
         boards=BoardDirectory(boards, clock),
-        index=RedisIndex(router),
+        entries=index,
         ledger=PostgresLedger(postgres, write=pools.write, read=pools.read),
         signer=signer,
         clock=clock,
     )
     batcher = SubmissionBatcher(
-        ledger=reading.ledger, index=reading.index, boards=reading.boards, observer=own_writes
+        ledger=reading.ledger, index=index, boards=reading.boards, observer=own_writes
     )
     removal = PostgresRemoval(postgres, write=pools.write, jobs=pools.jobs)
-    removed = IndexRemovals(reading.index, signer, own_writes.forget, own_writes.missed)
+    removed = IndexRemovals(index, signer, own_writes.forget, own_writes.missed)
     return Container(
-        submit_scores=SubmitScores(reading, batcher),
+        submit_scores=SubmitScores(reading, index, batcher),
         get_entry=_hot_entries(settings.reads, reading, own_writes),
         batch_get_entries=BatchGetEntries(reading),
         list_entries=_first_pages(settings.reads, reading, own_writes),

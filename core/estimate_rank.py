@@ -69,7 +69,7 @@ class EstimateRank:
         competition ranks the one it would share with them.
 
         Cost in round trips to the index: one, and one more for competition ranks where several
-        stand at the next better result; beside these those of `Index.page_at` for target_rank,
+        stand at the next better result; beside these those of `EntryReads.page_at` for target_rank,
         behind the first those for target_percent. Raises BoardNotFound, SeasonNotFound, and
         Unavailable where the index cannot answer, or not as fresh as wanted.
         """
@@ -111,16 +111,13 @@ class _Estimate:
             if self.mode is RankMode.COMPETITION
             else ordering.behind(score, subscore)
         )
-        return await self.reading.ask(
-            self.question,
-            lambda: self.reading.index.window(
-                self.question.season.number,
-                place,
-                above=2,
-                below=0,
-                within=KeyRange(),
-                fresh=self.question.fresh,
-            ),
+        return await self.question.entries.window(
+            self.question.season.number,
+            place,
+            above=2,
+            below=0,
+            within=KeyRange(),
+            fresh=self.question.fresh,
         )
 
     async def holder(self, rank: int | None) -> Standing | None:

@@ -41,7 +41,7 @@ class GetPercentile:
         are at least as good.
 
         Cost in round trips to the index: one for a result; for a percent that and those of
-        `Index.page_at`. Raises BoardNotFound, SeasonNotFound, and Unavailable where the
+        `EntryReads.page_at`. Raises BoardNotFound, SeasonNotFound, and Unavailable where the
         index cannot answer, or not as fresh as wanted.
         """
         question = await self.reading.question(board_id, options)

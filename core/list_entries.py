@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.ordering import END
-from core.ports import IndexView, KeyRange, Window
+from core.ports import KeyRange, Window
 from core.reading import Question, Reading, Run
 from core.tokens import Turn, Walk
 from core.types import RankedEntry, ReadMeta, ReadOptions, ScoreRange
@@ -32,7 +32,6 @@ class _Found:
     earlier: bool
     later: bool
     point: bytes
-    view: IndexView
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +54,8 @@ class ListEntries:
         board on, or where a token says, which is the page after or the page before.
 
         A walk never repeats or skips an entry that did not move. Cost in round trips to the
-        index: one from the top or by token; for a start_rank those of `Index.page_at`, and one more
-        with a range. One more for competition ranks where equals of the first entry
+        index: one from the top or by token; for a start_rank those of `EntryReads.page_at`, and one
+        more with a range. One more for competition ranks where equals of the first entry
         stand before it, and in PostgreSQL for full entries. Raises BoardNotFound, SeasonNotFound,
         PageTokenInvalid, and Unavailable where the index cannot answer, or not as fresh as wanted.
         """
@@ -72,9 +71,9 @@ class ListEntries:
         else:
             turn = Turn(await self._point_at(question, start_rank, walk.within))
             found = await self._page(question, walk, turn, page_size)
-        meta = question.meta(found.view)
+        entries, meta = await self.reading.tell(question, found.run, options)
         return EntryPage(
-            entries=await self.reading.tell(question, found.run, options),
+            entries=entries,
             next_page_token=self._next(walk, found),
             previous_page_token=self._previous(walk, found),
             meta=meta,
@@ -85,16 +84,13 @@ class ListEntries:
         are others, and that nearest to the first one whether it has equals.
         """
         above, below = (page_size + 1, 1) if turn.backward else (1, page_size + 1)
-        window = await self.reading.ask(
-            question,
-            lambda: self.reading.index.window(
-                walk.season_number,
-                turn.point,
-                above=above,
-                below=below,
-                within=walk.within,
-                fresh=question.fresh,
-            ),
+        window = await question.entries.window(
+            walk.season_number,
+            turn.point,
+            above=above,
+            below=below,
+            within=walk.within,
+            fresh=question.fresh,
         )
         return (
             _backward(window, turn, page_size)
@@ -107,11 +103,12 @@ class ListEntries:
         rows = await self.reading.rows(question, offset=start_rank - 2, limit=page_size + 2)
         shown = rows.entries[1 : page_size + 1]
         return _Found(
-            run=Run(rows.before + 1, shown, previous=rows.entries[0][0] if shown else b""),
+            run=Run(
+                rows.before + 1, shown, rows.view, previous=rows.entries[0][0] if shown else b""
+            ),
             earlier=rows.view.entry_count > 0,
             later=len(rows.entries) > page_size + 1,
             point=END,
-            view=rows.view,
         )
 
     async def _point_at(self, question: Question, start_rank: int, within: KeyRange) -> bytes:
@@ -141,12 +138,12 @@ def _forward(window: Window, turn: Turn, page_size: int) -> _Found:
         run=Run(
             window.before,
             window.below[:page_size],
+            window.view,
             previous=window.above[-1][0] if window.above else b"",
         ),
         earlier=bool(window.above),
         later=len(window.below) > page_size,
         point=turn.point,
-        view=window.view,
     )
 
 
@@ -154,9 +151,13 @@ def _backward(window: Window, turn: Turn, page_size: int) -> _Found:
     shown = window.above[-page_size:]
     earlier = window.above[:-page_size]
     return _Found(
-        run=Run(window.before - len(shown), shown, previous=earlier[-1][0] if earlier else b""),
+        run=Run(
+            window.before - len(shown),
+            shown,
+            window.view,
+            previous=earlier[-1][0] if earlier else b"",
+        ),
         earlier=bool(earlier),
         later=bool(window.below),
         point=turn.point,
-        view=window.view,
     )

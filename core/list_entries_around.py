@@ -53,35 +53,28 @@ class ListEntriesAround:
             own, window = await self._around_user(question, center, reach)
             if own.hidden and center != options.viewer_user_id:
                 raise EntryNotFound
-        meta = question.meta(window.view)
         run = _run(own, window, above=above, below=below)
-        return EntryWindow(await self.reading.tell(question, run, options), meta)
+        return EntryWindow(*await self.reading.tell(question, run, options))
 
     async def _around_point(self, question: Question, point: ScorePoint, reach: int) -> Window:
-        return await self.reading.ask(
-            question,
-            lambda: self.reading.index.window(
-                question.season.number,
-                question.ordering.behind(point.score, point.subscore),
-                above=reach + 1,
-                below=reach,
-                within=KeyRange(),
-                fresh=question.fresh,
-            ),
+        return await question.entries.window(
+            question.season.number,
+            question.ordering.behind(point.score, point.subscore),
+            above=reach + 1,
+            below=reach,
+            within=KeyRange(),
+            fresh=question.fresh,
         )
 
     async def _around_user(
         self, question: Question, user_id: int, reach: int
     ) -> tuple[IndexedEntry, Window]:
-        found = await self.reading.ask(
-            question,
-            lambda: self.reading.index.window_of(
-                question.season.number,
-                user_id,
-                above=reach + 1,
-                below=reach,
-                fresh=question.fresh,
-            ),
+        found = await question.entries.window_of(
+            question.season.number,
+            user_id,
+            above=reach + 1,
+            below=reach,
+            fresh=question.fresh,
         )
         if found is None:
             # That there is no entry must not be older than the caller wants it either.
@@ -104,6 +97,7 @@ def _run(own: IndexedEntry | None, window: Window, *, above: int, below: int) ->
     return Run(
         before=window.before - above_count,
         entries=entries,
+        view=window.view,
         previous=window.above[begin - 1][0] if begin else b"",
         hidden=above_count if own is not None and own.hidden else None,
     )

@@ -30,7 +30,16 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from core.ordering import RESULT_BYTES, Item, Ordering, decode_item
-from core.types import LAG_MS_MAX, Board, IndexChange, Outcome, ReadMeta, Recorded, Source
+from core.types import (
+    LAG_MS_MAX,
+    Board,
+    Exactness,
+    IndexChange,
+    Outcome,
+    ReadMeta,
+    Recorded,
+    Source,
+)
 
 _SEASONS_MAX: Final = 1_024
 """Seasons whose writes are known; the one that was written to longest ago goes first."""
@@ -304,12 +313,13 @@ class KeptAnswer(Generic[AnswerT]):
 
     def may_be_kept(self, own_writes: OwnWrites) -> bool:
         """Whether it can be given again at all: not where it may lack a write of this worker that
-        no later one voids, and not where an entry was added while it was read, because nobody can
-        tell whether its `entry_count` has that one.
+        no later one voids, not where it is known roughly only, and not where an entry was added
+        while it was read, because nobody can tell whether its `entry_count` has that one.
         """
         return (
             self.mark.complete
             and self.meta.staleness_ms == 0
+            and self.meta.exactness is Exactness.EXACT
             and own_writes.added_since(self.season_number, self.mark) == 0
         )
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from core.board_directory import BoardDirectory
-from core.errors import (
-    ConsistencyTokenInvalid,
-    IndexUnbuilt,
-    ReadBehind,
-    SeasonNotFound,
-    Staleness,
-)
+from core.errors import ConsistencyTokenInvalid, SeasonNotFound, Staleness
+from core.index_views import NOTHING, as_old_as
 from core.ordering import RESULT_BYTES, Ordering, cutoff_bytes_of, ranks_of
-from core.ports import Clock, Freshness, Index, IndexedEntry, IndexView, Ledger, PageSlice
+from core.ports import Clock, EntryReads, Freshness, IndexedEntry, IndexView, Ledger, PageSlice
 from core.tokens import TokenSigner
 from core.types import (
+    ALL_SHARDS,
     LAG_MS_MAX,
-    SHARD_COUNT,
     Board,
     EntryView,
     Exactness,
@@ -29,28 +23,22 @@ from core.types import (
     ReadMeta,
     ReadOptions,
     Season,
-    Source,
     Standing,
     shard_of,
 )
 
-_T = TypeVar("_T")
-
-_WAIT_MS_MAX: Final = 50
-_WAIT_STEP_MS: Final = 5
-"""A write that is on its way to the index arrives within a few ms; one that missed it takes the
-healer a second, and nobody should wait for that."""
-_ALL_SHARDS: Final = tuple(range(SHARD_COUNT))
-
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A read whose board, season and freshness are settled. `max_staleness_ms` None: any age."""
+    """A read whose board, season and freshness are settled, and whom it asks. `max_staleness_ms`
+    None: any age.
+    """
 
     board: Board
     season: Season
     fresh: Freshness
     as_of_ms: int
+    entries: EntryReads
     max_staleness_ms: int | None = None
 
     @property
@@ -59,21 +47,27 @@ class Question:
         return Ordering.of(self.board.spec)
 
     def meta(self, view: IndexView) -> ReadMeta:
-        """What an answer from the index says about itself. Raises Staleness where the caller
-        wants a fresher one: every read of the index is refused here or not at all.
+        """What an answer says about itself. Raises Staleness where the caller wants a fresher one:
+        every read is refused here or not at all.
         """
         lag_ms = self.as_of_ms - view.caught_up_ms if view.caught_up_ms else 0
         staleness_ms = lag_ms if lag_ms > LAG_MS_MAX else 0
+        if view.snapshot_ms:
+            staleness_ms = max(staleness_ms, 1, self.as_of_ms - view.snapshot_ms)
         if self.max_staleness_ms is not None and staleness_ms > self.max_staleness_ms:
             raise Staleness
+        exact = view.fewer == view.more == 0
         return ReadMeta(
-            as_of_ms=self.as_of_ms,
-            source=Source.INDEX,
-            exactness=Exactness.EXACT,
+            as_of_ms=view.snapshot_ms or self.as_of_ms,
+            source=view.source,
+            exactness=Exactness.EXACT if exact else Exactness.INTERVAL,
             season_id=self.season.season_id,
             epoch=view.epoch,
             entry_count=view.entry_count,
             staleness_ms=staleness_ms,
+            shards_missing=tuple(sorted(view.missing)),
+            fewer=view.fewer,
+            more=view.more,
         )
 
 
@@ -87,6 +81,7 @@ class Run:
 
     before: int
     entries: Sequence[tuple[bytes, bytes]]
+    view: IndexView
     previous: bytes = b""
     hidden: int | None = None
 
@@ -109,13 +104,16 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The ports of a read, and the steps that all reads share."""
+    """The ports of a read, and the steps that all reads share. `partial_entries` are asked where
+    the caller lets shards be left out; None: the same as the others.
+    """
 
     boards: BoardDirectory
-    index: Index
+    entries: EntryReads
     ledger: Ledger
     signer: TokenSigner
     clock: Clock
+    partial_entries: EntryReads | None = None
 
     async def question(self, board_id: str, options: ReadOptions) -> Question:
         """Raises BoardNotFound, SeasonNotFound, ConsistencyTokenInvalid."""
@@ -128,26 +126,15 @@ class Reading:
             if writes.season_number not in (0, board.season.number):
                 raise ConsistencyTokenInvalid
             fresh = Freshness(writes.by_shard())
-        return Question(board, board.season, fresh, self.clock.now_ms(), options.max_staleness_ms)
-
-    async def ask(self, question: Question, read: Callable[[], Awaitable[_T]]) -> _T:
-        """Runs a read of the index, again for a short while if it is behind the caller's write.
-
-        Raises ReadBehind, IndexUnbuilt, IndexUnavailable; BoardNotFound where the season is not
-        in the index because its board was deleted by another worker.
-        """
-        waited_ms = 0
-        while True:
-            try:
-                return await read()
-            except ReadBehind:
-                if waited_ms >= _WAIT_MS_MAX:
-                    raise
-                await asyncio.sleep(_WAIT_STEP_MS / 1000)
-                waited_ms += _WAIT_STEP_MS
-            except IndexUnbuilt:
-                await self.boards.reload(question.board.spec.board_id)
-                raise
+        partial = options.allow_partial and self.partial_entries is not None
+        return Question(
+            board=board,
+            season=board.season,
+            fresh=fresh,
+            as_of_ms=self.clock.now_ms(),
+            entries=self.partial_entries if partial and self.partial_entries else self.entries,
+            max_staleness_ms=options.max_staleness_ms,
+        )
 
     async def rank(
         self,
@@ -190,7 +177,7 @@ class Reading:
                 + counts.elsewhere(entry.key[:cutoff_bytes], shard_of(user_id)),
             )
             for user_id, entry in shown.items()
-        }, _as_old_as(counts.view, home_view)
+        }, as_old_as(counts.view, home_view)
 
     async def counts(self, question: Question, cutoffs: Iterable[bytes]) -> Counts:
         """What stands before some keys or beginnings of keys, in every shard.
@@ -198,45 +185,35 @@ class Reading:
         Cost: one round trip, also where there are none: then it tells the state of the season.
         """
         asked = list(dict.fromkeys(cutoffs))
-        shards, view = await self.ask(
-            question,
-            lambda: self.index.count_before(
-                question.season.number, asked, shards=_ALL_SHARDS, fresh=question.fresh
-            ),
+        shards, view = await question.entries.count_before(
+            question.season.number, asked, shards=ALL_SHARDS, fresh=question.fresh
         )
         return Counts(dict(zip(asked, zip(*shards, strict=True), strict=True)), view)
 
     async def rows(self, question: Question, *, offset: int, limit: int) -> PageSlice:
-        """Up to `limit` entries after the first `offset`. Cost: as core.ports.Index.page_at."""
-        return await self.ask(
-            question,
-            lambda: self.index.page_at(
-                question.season.number, offset=offset, limit=limit, fresh=question.fresh
-            ),
+        """Up to `limit` entries after the first `offset`. Cost: as EntryReads.page_at."""
+        return await question.entries.page_at(
+            question.season.number, offset=offset, limit=limit, fresh=question.fresh
         )
 
     async def tell(
         self, question: Question, run: Run, options: ReadOptions
-    ) -> Sequence[RankedEntry]:
-        """The entries of a run with their ranks.
+    ) -> tuple[Sequence[RankedEntry], ReadMeta]:
+        """The entries of a run with their ranks, and what the answer says of itself.
 
         Cost: nothing, except one round trip where equals of the first one stand before the run
-        and share its rank, and what `complete` costs.
+        and share its rank, and what `complete` costs. Raises Staleness.
         """
+        first, view = await self._shared_rank(question, run, options.rank_mode)
+        meta = question.meta(view)
         keys = [key for key, _ in run.entries]
-        ranks = ranks_of(
-            keys,
-            options.rank_mode,
-            before=run.before,
-            first=await self._shared_rank(question, run, options.rank_mode),
-            hidden=run.hidden,
-        )
+        ranks = ranks_of(keys, options.rank_mode, before=run.before, first=first, hidden=run.hidden)
         standings = [question.ordering.standing(key, tail) for key, tail in run.entries]
         complete = await self.complete(question, standings, options.view)
         return [
             RankedEntry(complete[standing.user_id], rank, hidden=index == run.hidden)
             for index, (standing, rank) in enumerate(zip(standings, ranks, strict=True))
-        ]
+        ], meta
 
     async def complete(
         self, question: Question, standings: Sequence[Standing], view: EntryView
@@ -256,37 +233,31 @@ class Reading:
 
     async def _entries(
         self, question: Question, user_ids: Sequence[int], cutoff_bytes: int
-    ) -> tuple[Mapping[int, IndexedEntry], IndexView | None]:
+    ) -> tuple[Mapping[int, IndexedEntry], IndexView]:
         if not user_ids:
-            return {}, None
-        return await self.ask(
-            question,
-            lambda: self.index.users(
-                question.season.number, user_ids, cutoff_bytes=cutoff_bytes, fresh=question.fresh
-            ),
+            return {}, NOTHING
+        return await question.entries.users(
+            question.season.number, user_ids, cutoff_bytes=cutoff_bytes, fresh=question.fresh
         )
 
-    async def _shared_rank(self, question: Question, run: Run, mode: RankMode) -> int | None:
-        """The rank of a run's first entry where it shares it with entries before the run."""
+    async def _shared_rank(
+        self, question: Question, run: Run, mode: RankMode
+    ) -> tuple[int | None, IndexView]:
+        """The rank of a run's first entry where it shares it with entries before the run, and the
+        view of the run and of what was read for this.
+        """
         result = run.previous[:RESULT_BYTES]
         if (
             mode is RankMode.ORDINAL
             or not run.entries
             or run.entries[0][0][:RESULT_BYTES] != result
         ):
-            return None
+            return None, run.view
         if run.before == 1:
-            return 1
+            return 1, run.view
         counts = await self.counts(question, [result])
         # The entry right before the run is one of the equals, whatever has moved since.
-        return min(1 + counts.before(result), run.before)
-
-
-def _as_old_as(view: IndexView, other: IndexView | None) -> IndexView:
-    """What two reads show together: no more than the one that was behind further."""
-    if other is None:
-        return view
-    return replace(view, caught_up_ms=min(view.caught_up_ms, other.caught_up_ms))
+        return min(1 + counts.before(result), run.before), as_old_as(run.view, counts.view)
 
 
 def _with_details(standing: Standing, full: Standing | None) -> Standing:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from core.batching import Settled, SubmissionBatcher
 from core.errors import StandingsError, Unavailable
 from core.ordering import KEY_BYTES
-from core.ports import Freshness
+from core.ports import Freshness, Index
 from core.reading import Question, Reading
 from core.tokens import merge_writes
 from core.types import (
@@ -64,6 +64,7 @@ class SubmitScores:
     """Answers SubmitScore, BatchSubmitScores and each message of StreamSubmitScores."""
 
     reading: Reading
+    index: Index
     batcher: SubmissionBatcher
 
     async def __call__(self, submissions: Sequence[Submission | StandingsError]) -> SubmitResults:
@@ -156,7 +157,7 @@ class SubmitScores:
     async def _shows(self, season_number: int, group: Sequence[_Done]) -> bool:
         """Whether a shard has the transactions of its submissions."""
         try:
-            await self.reading.index.users(
+            await self.index.users(
                 season_number,
                 [group[0].user_id],
                 cutoff_bytes=KEY_BYTES,
@@ -178,6 +179,7 @@ class SubmitScores:
                 season=board.season,
                 fresh=Freshness(_xids_by_shard(group)),
                 as_of_ms=self.reading.clock.now_ms(),
+                entries=self.index,
             )
             user_ids = list({item.user_id for item in group})
             try:

@@ -227,8 +227,9 @@ class RankedEntry:
 class ReadMeta:
     """What an answer says about itself.
 
-    `as_of_ms`: the worker's clock when the read began. `staleness_ms`: how old the answer may be,
-    0 where nothing newer can be missing from it.
+    `as_of_ms`: the worker's clock when the read began, or when the snapshot was made that it was
+    read from. `staleness_ms`: how old the answer may be, 0 where nothing newer can be missing from
+    it. The true rank is lower than the one told by `fewer` at most, or higher by `more` at most.
     """
 
     as_of_ms: int
@@ -239,6 +240,8 @@ class ReadMeta:
     entry_count: int
     staleness_ms: int = 0
     shards_missing: tuple[int, ...] = ()
+    fewer: int = 0
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +255,8 @@ class ReadOptions:
     max_staleness_ms: int | None = None
     viewer_user_id: int = 0
     """Whose hidden entry may be shown; 0: nobody's."""
+    allow_partial: bool = False
+    """Whether shards may be left out that nobody answers for."""
 
 
 class Erasure(IntEnum):

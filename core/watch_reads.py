@@ -74,17 +74,14 @@ class SeasonReader:
         self._before: dict[tuple[bytes, bytes, int], RankedEntry] = {}
 
     async def tops(self, question: Question, targets: Sequence[WatchTarget]) -> Found:
-        """The tops of some sizes. Cost: one round trip. Raises as Reading.ask."""
-        window = await self._reading.ask(
-            question,
-            lambda: self._reading.index.window(
-                question.season.number,
-                b"",
-                above=0,
-                below=max(target.top_count for target in targets),
-                within=KeyRange(),
-                fresh=question.fresh,
-            ),
+        """The tops of some sizes. Cost: one round trip. Raises Unavailable."""
+        window = await question.entries.window(
+            question.season.number,
+            b"",
+            above=0,
+            below=max(target.top_count for target in targets),
+            within=KeyRange(),
+            fresh=question.fresh,
         )
         ranks = ranks_of([key for key, _ in window.below], self._mode)
         entries = self._entries(
@@ -94,8 +91,8 @@ class SeasonReader:
         return {target: entries[: target.top_count] for target in targets}, window.view
 
     async def users(self, question: Question, targets: Sequence[WatchTarget]) -> Found:
-        """Some lists of users, all of them read together. Cost: two round trips. Raises as
-        Reading.ask.
+        """Some lists of users, all of them read together. Cost: two round trips. Raises
+        Unavailable.
         """
         user_ids = sorted({user_id for target in targets for user_id in target.user_ids})
         ranks, view = await self._reading.rank(question, user_ids, self._mode)

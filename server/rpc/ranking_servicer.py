@@ -73,7 +73,7 @@ class RankingServicer:
         options = entries.decode_options(request)
         entry, meta = await self.use_cases.get_entry(board_id, user_id, options)
         return pb.GetEntryResponse(
-            entry=entries.encode_entry(entry), meta=entries.encode_meta(meta)
+            entry=entries.encode_entry(entry, meta), meta=entries.encode_meta(meta)
         )
 
     async def batch_get_entries(
@@ -85,7 +85,7 @@ class RankingServicer:
         options = entries.decode_options(request)
         found = await self.use_cases.batch_get_entries(board_id, user_ids, options)
         return pb.BatchGetEntriesResponse(
-            entries=map(entries.encode_entry, found.entries),
+            entries=entries.encode_entries(found.entries, found.meta),
             missing_user_ids=found.missing_user_ids,
             meta=entries.encode_meta(found.meta),
         )
@@ -103,7 +103,7 @@ class RankingServicer:
             options=entries.decode_options(request),
         )
         return pb.ListEntriesResponse(
-            entries=map(entries.encode_entry, page.entries),
+            entries=entries.encode_entries(page.entries, page.meta),
             next_page_token=page.next_page_token,
             previous_page_token=page.previous_page_token,
             meta=entries.encode_meta(page.meta),

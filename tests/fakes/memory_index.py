@@ -5,13 +5,14 @@ For tests of use cases that ask very many small boards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from core.board_directory import BoardDirectory
 from core.clock import SystemClock
+from core.errors import IndexUnavailable, ShardsMissing
 from core.ordering import PREFIX_BYTES, Item, Ordering, decode_item
-from core.ports import Freshness, IndexedEntry, IndexView, KeyRange, PageSlice, Window
+from core.ports import EntryReads, Freshness, IndexedEntry, IndexView, KeyRange, PageSlice, Window
 from core.reading import Reading
 from core.tokens import TokenSigner
 from core.types import ALL_SHARDS, SHARD_COUNT, Board, EntryState, IndexChange, shard_of
@@ -21,11 +22,18 @@ _SHOWN = (EntryState.LIVE, EntryState.HIDDEN)
 
 @dataclass
 class MemoryIndex:
-    """What core.ports.EntryReads gives, and `asked`: the names of those that were called."""
+    """What core.ports.EntryReads gives, and `asked`: the names of those that were called.
+
+    `lost` shards make reads fail with `error`, and `view` is what the answers say of themselves
+    besides their counts.
+    """
 
     items: dict[int, dict[int, Item]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     caught_up_ms: int = 0
+    lost: set[int] = field(default_factory=set)
+    error: type[ShardsMissing] = IndexUnavailable
+    view: IndexView = field(default_factory=lambda: IndexView(1, 0))
 
     def put(
         self,
@@ -55,7 +63,7 @@ class MemoryIndex:
         self, season_number: int, user_ids: Sequence[int], *, cutoff_bytes: int, fresh: Freshness
     ) -> tuple[Mapping[int, IndexedEntry], IndexView]:
         """The entries of some users."""
-        self.asked.append("users")
+        self._ask("users", {shard_of(user_id) for user_id in user_ids})
         items = self.items.get(season_number, {})
         found = {}
         for user_id in user_ids:
@@ -65,7 +73,7 @@ class MemoryIndex:
                 before = self._count(season_number, cutoff, shard_of(user_id))
                 hidden = item.state is EntryState.HIDDEN
                 found[user_id] = IndexedEntry(item.key, _tail(item), before, hidden=hidden)
-        return found, self._view(season_number)
+        return found, self._view(season_number, {shard_of(user_id) for user_id in user_ids})
 
     async def count_before(
         self,
@@ -76,9 +84,9 @@ class MemoryIndex:
         fresh: Freshness,
     ) -> tuple[Sequence[Sequence[int]], IndexView]:
         """Counts, by shard and cutoff."""
-        self.asked.append("count_before")
+        self._ask("count_before", shards)
         counts = [[self._count(season_number, cut, shard) for cut in cutoffs] for shard in shards]
-        return counts, self._view(season_number)
+        return counts, self._view(season_number, shards)
 
     async def window(
         self,
@@ -92,12 +100,8 @@ class MemoryIndex:
         shards: Sequence[int] = ALL_SHARDS,
     ) -> Window:
         """What stands around a point."""
-        self.asked.append("window")
-        rows = [
-            row
-            for row in self._rows(season_number)
-            if shard_of(int.from_bytes(row[0][-8:], "big")) in shards
-        ]
+        self._ask("window", shards)
+        rows = self._rows(season_number, shards)
         inside = [
             row
             for row in rows
@@ -108,13 +112,14 @@ class MemoryIndex:
             before=sum(1 for key, _ in rows if key < point),
             above=better[max(0, len(better) - above) :],
             below=[row for row in inside if row[0] >= point][:below],
-            view=self._view(season_number),
+            view=self._view(season_number, shards),
         )
 
     async def window_of(
         self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
     ) -> tuple[IndexedEntry, Window] | None:
         """What stands around a user."""
+        self._ask("window_of", ALL_SHARDS)
         found, _ = await self.users(season_number, [user_id], cutoff_bytes=32, fresh=fresh)
         if user_id not in found:
             return None
@@ -130,22 +135,34 @@ class MemoryIndex:
         self, season_number: int, *, offset: int, limit: int, fresh: Freshness
     ) -> PageSlice:
         """Entries behind so many others."""
-        self.asked.append("page_at")
+        self._ask("page_at", ALL_SHARDS)
         rows = self._rows(season_number)
         return PageSlice(
             min(offset, len(rows)), rows[offset : offset + limit], self._view(season_number)
         )
 
-    def _rows(self, season_number: int) -> list[tuple[bytes, bytes]]:
+    def _ask(self, name: str, shards: Collection[int]) -> None:
+        self.asked.append(name)
+        if lost := self.lost.intersection(shards):
+            raise self.error(lost)
+
+    def _rows(
+        self, season_number: int, shards: Collection[int] = ALL_SHARDS
+    ) -> list[tuple[bytes, bytes]]:
         items = self.items.get(season_number, {}).values()
-        return sorted((item.key, _tail(item)) for item in items if item.state is EntryState.LIVE)
+        return sorted(
+            (item.key, _tail(item))
+            for item in items
+            if item.state is EntryState.LIVE and shard_of(item.user_id) in shards
+        )
 
     def _count(self, season_number: int, cutoff: bytes, shard: int) -> int:
         keys = [key for key, _ in self._rows(season_number)]
         return sum(1 for key in keys if key < cutoff and key[-1] % SHARD_COUNT == shard)
 
-    def _view(self, season_number: int) -> IndexView:
-        return IndexView(1, len(self._rows(season_number)), self.caught_up_ms)
+    def _view(self, season_number: int, shards: Collection[int] = ALL_SHARDS) -> IndexView:
+        count = len(self._rows(season_number, shards))
+        return replace(self.view, entry_count=count, caught_up_ms=self.caught_up_ms)
 
 
 @dataclass
@@ -159,12 +176,12 @@ class OneBoard:
         return self.board
 
 
-def reading_of(index: MemoryIndex, board: Board) -> Reading:
+def reading_of(index: EntryReads, board: Board) -> Reading:
     """What the use cases need to read a board, without a ledger: entries in the basic view only."""
     clock = SystemClock()
     return Reading(
         boards=BoardDirectory(OneBoard(board), clock),
-        index=index,
+        entries=index,
         ledger=None,
         signer=TokenSigner([b"a secret of the tests"]),
         clock=clock,

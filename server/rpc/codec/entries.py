@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,6 +11,7 @@ from core.errors import InvalidInput
 from core.types import (
     SHARD_COUNT,
     EntryView,
+    Exactness,
     RankedEntry,
     RankMode,
     ReadMeta,
@@ -47,7 +48,7 @@ _DEFAULT_OPTIONS: Final = ReadOptions()
 
 
 def decode_options(request: ReadRequest) -> ReadOptions:
-    """How a read is to be answered. allow_partial is a permission that no rule makes use of."""
+    """How a read is to be answered."""
     if not request.HasField("options"):
         return _DEFAULT_OPTIONS
     options = request.options
@@ -61,6 +62,7 @@ def decode_options(request: ReadRequest) -> ReadOptions:
         season_id=fields.season_id(options.season_id, "options.season_id"),
         max_staleness_ms=max_staleness_ms,
         viewer_user_id=_viewer(options.viewer_user_id),
+        allow_partial=options.allow_partial,
     )
 
 
@@ -122,12 +124,24 @@ def encode_standing(standing: Standing, *, rank: int = 0, list_rank: int = 0) ->
     return entry
 
 
-def encode_entry(ranked: RankedEntry) -> types_pb.Entry:
-    """An entry with its exact rank."""
+def encode_entry(ranked: RankedEntry, meta: ReadMeta) -> types_pb.Entry:
+    """An entry with its rank, and how well the answer knows it."""
     entry = encode_standing(ranked.standing, rank=ranked.rank, list_rank=ranked.list_rank)
+    if meta.exactness is not Exactness.EXACT:
+        entry.rank_low, entry.rank_high = bounds_of(ranked.rank, meta)
     if ranked.hidden:
         entry.hidden = True
     return entry
+
+
+def encode_entries(ranked: Iterable[RankedEntry], meta: ReadMeta) -> Iterator[types_pb.Entry]:
+    """The entries of an answer."""
+    return (encode_entry(each, meta) for each in ranked)
+
+
+def bounds_of(rank: int, meta: ReadMeta) -> tuple[int, int]:
+    """The best and the worst that a rank of an answer can be."""
+    return max(1, rank - meta.fewer), rank + meta.more
 
 
 def encode_meta(meta: ReadMeta) -> types_pb.ReadMeta:

@@ -42,7 +42,8 @@ def decode_sides(request: pb.ListEntriesAroundRequest) -> tuple[int, int]:
 def encode_window(window: EntryWindow) -> pb.ListEntriesAroundResponse:
     """The entries around a place."""
     return pb.ListEntriesAroundResponse(
-        entries=map(entries.encode_entry, window.entries), meta=entries.encode_meta(window.meta)
+        entries=entries.encode_entries(window.entries, window.meta),
+        meta=entries.encode_meta(window.meta),
     )
 
 
@@ -63,10 +64,11 @@ def decode_estimate(
 
 def encode_estimate(estimate: RankEstimate) -> pb.EstimateRankResponse:
     """What a result would be worth."""
+    rank_low, rank_high = entries.bounds_of(estimate.rank, estimate.meta)
     return pb.EstimateRankResponse(
         rank=estimate.rank,
-        rank_low=estimate.rank,
-        rank_high=estimate.rank,
+        rank_low=rank_low,
+        rank_high=rank_high,
         next=_target(estimate.next),
         for_rank=_target(estimate.for_rank),
         for_percent=_target(estimate.for_percent),

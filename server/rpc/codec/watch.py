@@ -69,7 +69,7 @@ def encode_message(message: WatchMessage) -> pb.WatchEntriesResponse:
     """A message; the same object for the same message, which nobody may change."""
     return pb.WatchEntriesResponse(
         event=pb.WatchEvent.ValueType(message.event),
-        entries=map(entries.encode_entry, message.entries),
+        entries=entries.encode_entries(message.entries, message.meta),
         removed_user_ids=message.removed_user_ids,
         meta=entries.encode_meta(message.meta),
         resume_token=message.resume_token,

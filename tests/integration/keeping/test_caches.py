@@ -68,7 +68,7 @@ class Worker:
         boards = BoardDirectory(self.kept.boards, clock)
         reading = Reading(
             boards=boards,
-            index=self.kept.index,
+            entries=self.kept.index,
             ledger=self.kept.ledger,
             signer=TokenSigner([b"a secret of sixteen bytes or more"]),
             clock=clock,
@@ -91,6 +91,7 @@ class Worker:
         )
         self.submit_scores = SubmitScores(
             reading,
+            self.kept.index,
             SubmissionBatcher(
                 ledger=self.kept.ledger,
                 index=self.kept.index,

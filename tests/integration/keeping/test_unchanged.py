@@ -34,7 +34,7 @@ class Worker:
         boards = BoardDirectory(kept.boards, SystemClock())
         reading = Reading(
             boards=boards,
-            index=kept.index,
+            entries=kept.index,
             ledger=kept.ledger,
             signer=TokenSigner([b"a secret of sixteen bytes or more"]),
             clock=SystemClock(),
@@ -42,6 +42,7 @@ class Worker:
         self._get_entry = GetEntry(reading)
         self._submit_scores = SubmitScores(
             reading,
+            kept.index,
             SubmissionBatcher(
                 ledger=kept.ledger, index=kept.index, boards=boards, observer=OwnWrites()
             ),

@@ -56,7 +56,7 @@ async def test_a_submitter_is_told_the_own_rank_hidden_or_not(state: EntryState)
     index.put(BOARD, (1, 30, 0), arrival=1)
     index.put(BOARD, (2, 20, 0), arrival=2, state=state)
     index.put(BOARD, (3, 10, 0), arrival=3)
-    submit_scores = SubmitScores(reading_of(index, BOARD), RecordedBefore())
+    submit_scores = SubmitScores(reading_of(index, BOARD), index, RecordedBefore())
     asked = [replace(submission(user, 1), return_rank=True) for user in (3, 2, 1)]
 
     answer = await submit_scores(asked)
@@ -70,8 +70,9 @@ async def test_the_token_names_what_made_the_entries_as_they_are_told(
     xid: int, named: list[tuple[int, int]]
 ) -> None:
     """Not only what the submissions themselves have changed."""
-    reading = reading_of(MemoryIndex(), BOARD)
-    submit_scores = SubmitScores(reading, RecordedBefore(xid))
+    index = MemoryIndex()
+    reading = reading_of(index, BOARD)
+    submit_scores = SubmitScores(reading, index, RecordedBefore(xid))
 
     answer = await submit_scores([submission(user, 1) for user in (1, 3)])
 

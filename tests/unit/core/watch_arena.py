@@ -68,7 +68,7 @@ class Arena:
         clock = SystemClock()
         reading = Reading(
             boards=BoardDirectory(self.boards, clock),
-            index=self.index,
+            entries=self.index,
             ledger=self.kept.ledger,
             signer=TokenSigner([b"a secret of the tests"]),
             clock=clock,

@@ -64,8 +64,10 @@ def test_options_default() -> None:
 
 
 def test_good_options() -> None:
-    """All options arrive; allow_partial is only a permission."""
-    wanted = ReadOptions(RankMode.COMPETITION, EntryView.FULL, "t" * 4096, "s1", 86_400_000, 42)
+    """All options arrive."""
+    wanted = ReadOptions(
+        RankMode.COMPETITION, EntryView.FULL, "t" * 4096, "s1", 86_400_000, 42, allow_partial=True
+    )
     got = options(
         rank_mode=2,
         view=2,
