@@ -15,6 +15,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2_grpc as health_grpc
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.settings import Settings
@@ -79,10 +81,10 @@ async def loaded(address: str) -> AsyncIterator[Load]:
 
 @pytest.fixture
 async def settings(database: str, redis_cluster: EmbeddedRedisCluster) -> Settings:
-    """Settings of a server with two workers on empty stores."""
+    """Settings of a server with two workers on empty stores, with a little time for balancers."""
     await empty(redis_cluster)
     settings = settings_for(database, redis_cluster)
-    server = settings.server.model_copy(update={"workers": 2})
+    server = settings.server.model_copy(update={"workers": 2, "drain_settle_s": 0.5})
     return settings.model_copy(update={"server": server})
 
 
@@ -207,3 +209,38 @@ async def test_a_rolling_restart(server: ServerProcess) -> None:
     assert set(load.errors) <= GONE
     assert len(load.errors) <= load.calls * 0.0005
     await _counted(server.address, load)
+
+
+async def test_a_worker_told_to_stop(server: ServerProcess) -> None:
+    """SIGTERM to one worker under load: it drains, the other takes over, another is started."""
+    pid = server.workers()[0]
+    async with loaded(server.address) as load:
+        os.kill(pid, signal.SIGTERM)
+        await server.line("worker died", pid=pid, exit_code=0)
+        await time_until(lambda: server.workers().get(0) not in {None, pid})
+        await server.line("worker ready", pid=server.workers()[0])
+        await load.reaches(2_000)
+
+    assert set(load.errors) <= GONE
+    assert len(load.errors) <= load.calls * 0.0005
+    await _counted(server.address, load)
+
+
+async def test_a_server_told_to_stop(
+    settings: Settings, server: ServerProcess, tmp_path: Path
+) -> None:
+    """SIGTERM under load: callers who look elsewhere as soon as the health tells them to lose
+    nothing, and what was acknowledged is there after the next start.
+    """
+    async with grpc.aio.insecure_channel(server.address) as channel, loaded(server.address) as load:
+        health = health_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
+        server.process.terminate()
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        health.cancel()
+        load.ending = True
+    assert await asyncio.wait_for(server.process.wait(), 30) == 0
+
+    assert load.errors == []
+    async with server_process(settings, tmp_path) as again:
+        await _counted(again.address, load)
