@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Mapping
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from bootstrap.settings import LogSettings
 
 
-def configure_logging(settings: LogSettings) -> None:
-    """Sends every record to standard error, as JSON lines or as text for people."""
+def configure_logging(
+    settings: LogSettings, about: Callable[[], Mapping[str, object]] = dict
+) -> None:
+    """Sends every record to standard error, as JSON lines or as text for people.
+
+    `about` is asked at each record for what all of them carry: which worker, which request. What
+    a record says itself stays.
+    """
+
+    def add_about(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {**about(), **event}
+
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        add_about,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor] = (

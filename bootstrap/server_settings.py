@@ -10,7 +10,7 @@ _Address = Annotated[str, Field(pattern=r"^.+:\d{1,5}$")]
 
 
 class ServerSettings(BaseModel):
-    """Settings of one worker's two listeners."""
+    """Settings of the workers and of the two listeners that each has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -18,10 +18,19 @@ class ServerSettings(BaseModel):
     """Where games connect, host:port; port 0 takes a free one."""
     admin_address: _Address = "127.0.0.1:50052"
     """Where operators connect."""
+    workers: int = Field(default=0, ge=0, le=64)
+    """Processes that serve. 0: one per core, but at most 4, because each has pools of its own and
+    PostgreSQL, as it comes, takes 100 connections."""
+    worker_memory_growth_max: float = Field(default=1.5, ge=0, le=100)
+    """A worker that holds this many times the memory that it had when it was warm is replaced.
+    0: never."""
+    worker_warm_s: float = Field(default=300.0, gt=0, le=86_400)
+    """The age at which a worker is warm: its caches are filled."""
     reflection: bool = False
     """Whether tools may ask which services there are."""
     reuse_port: bool = False
-    """Whether several workers listen on the same port. Off, a taken port stops the start."""
+    """Whether others may listen on the same port. The workers of a supervisor always may; its own
+    start is stopped by a taken port."""
     in_flight_max: int = Field(default=1000, ge=1, le=100_000)
     """Calls in progress on one listener, a stream counted once; more get RESOURCE_EXHAUSTED."""
     deadline_max_s: float = Field(default=30.0, gt=0, le=600)

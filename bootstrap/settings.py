@@ -39,6 +39,15 @@ class EmbeddedSettings(BaseModel):
     """A folder with initdb and postgres to run instead of the wheel's."""
 
 
+class StateSettings(BaseModel):
+    """What the workers of a machine share, and keep over restarts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directory: Path = Path(".standings/state")
+    """Of one server alone; nothing in it is needed after a loss."""
+
+
 class TokenSettings(BaseModel):
     """What signs page and consistency tokens."""
 
@@ -72,6 +81,7 @@ class Settings(BaseModel):
     watch: WatchSettings = WatchSettings()
     tokens: TokenSettings = TokenSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
+    state: StateSettings = StateSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -92,6 +102,23 @@ class Settings(BaseModel):
         postgres = self.postgres.model_copy(update={"dsn": SecretStr(postgres_dsn)})
         redis = self.redis.model_copy(update={"nodes": redis_nodes})
         return self.model_copy(update={"postgres": postgres, "redis": redis})
+
+    def environment(self) -> dict[str, str]:
+        """The environment from which a child of this process loads these settings."""
+        inherited = os.environ.items()  # noqa: TID251  # here
+        environment = {name: text for name, text in inherited if not name.startswith(_PREFIX)}
+        for part, settings in self:
+            for field in settings.model_fields_set:
+                value = getattr(settings, field)
+                if value is not None:
+                    environment[f"{_PREFIX}{part}_{field}".upper()] = _text(value)
+        return environment
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _explain(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ from cli.health import health
 from cli.jobs import jobs
 from cli.migrate import migrate
 from cli.serve import serve
+from cli.worker import worker
 
 app = typer.Typer(
     name="standings",
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 for command in (serve, migrate, jobs, demo, doctor, health):
     app.command()(command)
+app.command(hidden=True)(worker)
 
 
 def main() -> None:

@@ -30,15 +30,18 @@ _STORE_COUNT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a server listens, as host:port."""
+    """Where a server listens, as host:port, and how it is."""
 
     public: str
     admin: str
+    health: Health
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, with_jobs: bool = True) -> AsyncIterator[Addresses]:
-    """A running server; drained and stopped on leaving.
+async def serving(
+    settings: Settings, *, with_jobs: bool = True, hurry: asyncio.Event | None = None
+) -> AsyncIterator[Addresses]:
+    """A running server; drained and stopped on leaving, at once if `hurry` is set by then.
 
     The stores must be named in the settings, and migrated. Raises NotConfigured,
     LedgerUnavailable.
@@ -60,9 +63,10 @@ async def serving(settings: Settings, *, with_jobs: bool = True) -> AsyncIterato
             yield Addresses(
                 public=f"{settings.server.address.rpartition(':')[0]}:{server.port}",
                 admin=f"{settings.server.admin_address.rpartition(':')[0]}:{server.admin_port}",
+                health=health,
             )
         finally:
-            await server.stop()
+            await server.stop(hurried=hurry is not None and hurry.is_set())
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)

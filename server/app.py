@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from bootstrap.server_settings import ServerSettings
 from server.drain import Drain
@@ -19,6 +20,8 @@ from server.rpc.moderation_servicer import ModerationServicer
 from server.rpc.ranking_servicer import RankingServicer
 from server.transport.grpcio import GrpcioListener
 from server.use_cases import UseCases
+
+_HURRIED_GRACE_S: Final = 1.0
 
 
 class Server:
@@ -61,14 +64,20 @@ class Server:
         await asyncio.sleep(self._settings.drain_settle_s)
         self._drain.start()
 
-    async def stop(self) -> None:
+    async def stop(self, *, hurried: bool = False) -> None:
         """Drains, and ends both listeners when their calls are done or the grace is over.
 
-        Submissions that were read are recorded before this returns, if the grace allows.
+        Submissions that were read are recorded before this returns, if the grace allows; hurried,
+        balancers get no time and calls a second.
         """
+        grace_s = self._settings.drain_grace_s
+        if hurried:
+            grace_s = min(grace_s, _HURRIED_GRACE_S)
+            self._health.drain()
+            self._drain.start()
         await self.drain()
-        end_s = time.monotonic() + self._settings.drain_grace_s
-        await self._public.stop(self._settings.drain_grace_s)
+        end_s = time.monotonic() + grace_s
+        await self._public.stop(grace_s)
         await self._drain.finished(max(0.0, end_s - time.monotonic()))
         # Last, so that operators can watch the end.
         await self._admin.stop(max(0.0, end_s - time.monotonic()))

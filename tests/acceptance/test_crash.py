@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,6 +15,7 @@ from bootstrap.settings import Settings
 from cli.serving import serving
 from standings_client import AsyncClient, Board, Operator, Outcome, StandingsError, Submission
 from tests.fakes.making import submission_id
+from tests.fixtures.processes import server_process
 from tests.fixtures.redis import empty
 from tests.fixtures.server import settings_for
 
@@ -25,41 +24,12 @@ pytestmark = pytest.mark.both_engines
 USERS = range(1, 301)
 
 
-@asynccontextmanager
-async def _server_process(environment: Mapping[str, str]) -> AsyncIterator[tuple[int, str]]:
-    """A server in a process of its own: its pid, and where it listens."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "cli",
-        "serve",
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
-        yield process.pid, line.split("listening on ")[1].split(",")[0]
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-def _environment(settings: Settings) -> Mapping[str, str]:
-    dsn = settings.postgres.dsn
-    assert dsn is not None
-    return {
-        "STANDINGS_POSTGRES_DSN": dsn.get_secret_value(),
-        "STANDINGS_POSTGRES_WRITE_TIMEOUT_MS": "10000",
-        "STANDINGS_REDIS_NODES": ",".join(settings.redis.nodes),
-        # Long enough to be killed while the index does not answer.
-        "STANDINGS_REDIS_OPERATION_TIMEOUT_S": "30",
-        "STANDINGS_REDIS_RESPONSE_TIMEOUT_S": "30",
-        "STANDINGS_SERVER_ADDRESS": "127.0.0.1:0",
-        "STANDINGS_SERVER_ADMIN_ADDRESS": "127.0.0.1:0",
-        "STANDINGS_LOG_LEVEL": "WARNING",
-    }
+def _slow(settings: Settings) -> Settings:
+    """One worker, which waits long enough to be killed while the index does not answer."""
+    server = settings.server.model_copy(update={"workers": 1})
+    slow = {"operation_timeout_s": 30.0, "response_timeout_s": 30.0}
+    redis = settings.redis.model_copy(update=slow)
+    return settings.model_copy(update={"server": server, "redis": redis})
 
 
 async def _committed(database: str, count: int) -> None:
@@ -82,7 +52,7 @@ async def _scores(client: AsyncClient) -> dict[int, int]:
 
 
 async def test_what_was_committed_before_a_kill_is_indexed_after_it(
-    database: str, redis_faults: EmbeddedRedisCluster
+    database: str, redis_faults: EmbeddedRedisCluster, tmp_path: Path
 ) -> None:
     """SIGKILL between commit and apply: nothing is lost or doubled, and the index catches up
     within 5 s of the restart.
@@ -92,8 +62,8 @@ async def test_what_was_committed_before_a_kill_is_indexed_after_it(
     settings = settings_for(database, cluster)
     batch = [Submission("arena", user, user, submission_id=submission_id()) for user in USERS]
     async with (
-        _server_process(_environment(settings)) as (pid, address),
-        AsyncClient(address, timeout_s=20) as client,
+        server_process(_slow(settings), tmp_path) as server,
+        AsyncClient(server.address, timeout_s=20) as client,
     ):
         await client.boards.create(Board(board_id="arena", operator=Operator.INCREMENT))
         await client.batch_submit_scores([Submission("arena", user, 1) for user in USERS])
@@ -101,7 +71,9 @@ async def test_what_was_committed_before_a_kill_is_indexed_after_it(
             cluster.node(node).freeze()
         sending = asyncio.ensure_future(client.batch_submit_scores(batch, timeout_s=15))
         await _committed(database, 2 * len(USERS))
-        os.kill(pid, signal.SIGKILL)
+        # The supervisor first: it would start a worker again.
+        for pid in (server.process.pid, *server.workers().values()):
+            os.kill(pid, signal.SIGKILL)
         for node in cluster.addresses:
             cluster.node(node).thaw()
         with pytest.raises(StandingsError):

@@ -82,3 +82,19 @@ def test_a_connection_string_that_cannot_be_read_is_not_quoted(dsn: str) -> None
 def test_every_form_of_connection_string_is_taken(dsn: str) -> None:
     """Addresses of both families, sockets, several hosts and services."""
     assert Settings.load({"STANDINGS_POSTGRES_DSN": dsn}).postgres.dsn is not None
+
+
+def test_a_child_loads_the_same_settings() -> None:
+    """Through its environment, what was set after the start and the secrets too."""
+    settings = Settings.load(
+        {
+            "STANDINGS_POSTGRES_DSN": "host=db user=standings password=hunter2",
+            "STANDINGS_REDIS_NODES": "a:1, b:2",
+            "STANDINGS_SERVER_REFLECTION": "true",
+            "STANDINGS_SERVER_DRAIN_GRACE_S": "0.5",
+            "STANDINGS_EMBEDDED_DIRECTORY": "/elsewhere",
+        }
+    )
+    settings = settings.with_stores(postgres_dsn="host=other", redis_nodes=("c:3",))
+
+    assert Settings.load(settings.environment()) == settings

@@ -1,0 +1,85 @@
+"""What `standings serve` holds while its workers serve: the ports, the stores and the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final
+
+import typer
+
+from bootstrap.container import NotConfigured
+from bootstrap.server_settings import ServerSettings
+from bootstrap.settings import Settings
+from bootstrap.stores import open_stores
+from cli.stopping import stop_signal
+from server.reserved_port import PortTaken, reserved
+from server.supervisor import Supervisor, WorkersFailed
+from server.worker_process import WorkerLimits, WorkerProgram
+
+_WORKERS_MAX: Final = 4
+"""Where the number is not set: bootstrap/server_settings.py says why."""
+_PORT_PATIENCE_S: Final = 3.0
+"""Workers whose supervisor was killed are gone by then."""
+_STOP_MARGIN_S: Final = 12.0
+"""What a worker has beside its grace, to record what it has taken in and to close its pools."""
+
+
+def supervise(settings: Settings, *, with_jobs: bool) -> None:
+    """Serves until SIGTERM or SIGINT. Raises NotConfigured, also where a port is taken."""
+    server = settings.server
+    with ExitStack() as stack:
+        try:
+            held = [
+                stack.enter_context(reserved(address, patience_s=_PORT_PATIENCE_S))
+                for address in (server.address, server.admin_address)
+            ]
+        except PortTaken as error:
+            raise NotConfigured(f"cannot listen on {error}: is it taken?") from error
+        places = {"address": held[0], "admin_address": held[1], "reuse_port": True}
+        shared = settings.model_copy(update={"server": server.model_copy(update=places)})
+        try:
+            asyncio.run(_run(shared, with_jobs=with_jobs))
+        except WorkersFailed as error:
+            raise NotConfigured(str(error)) from error
+
+
+async def _run(settings: Settings, *, with_jobs: bool) -> None:
+    stop = stop_signal()
+    async with open_stores(settings) as ready:
+        program = _program(ready, with_jobs=with_jobs)
+        supervisor = Supervisor(program, _count(ready.server), _limits(ready.server))
+        async with supervisor:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.roll)
+            server = ready.server
+            typer.echo(f"listening on {server.address}, for operators on {server.admin_address}")
+            await stop.wait()
+
+
+def _program(settings: Settings, *, with_jobs: bool) -> WorkerProgram:
+    # -P: in whatever directory this is started, `cli` is this project's.
+    command = (sys.executable, "-P", "-m", "cli", "worker", "--jobs" if with_jobs else "--no-jobs")
+
+    def arguments(slot: int, link: int) -> Sequence[str]:
+        return (*command, "--slot", str(slot), "--link", str(link))
+
+    return WorkerProgram(arguments, settings.environment())
+
+
+def _count(settings: ServerSettings) -> int:
+    if settings.workers:
+        return settings.workers
+    cores = len(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else os.cpu_count()
+    return min(cores or 1, _WORKERS_MAX)
+
+
+def _limits(settings: ServerSettings) -> WorkerLimits:
+    return WorkerLimits(
+        stop_s=settings.drain_settle_s + settings.drain_grace_s + _STOP_MARGIN_S,
+        growth_max=settings.worker_memory_growth_max,
+        warm_s=settings.worker_warm_s,
+    )
