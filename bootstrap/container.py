@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from bootstrap.errors import NotConfigured
 from bootstrap.read_settings import ReadSettings
 from bootstrap.settings import Settings, TokenSettings
 from core.batch_get_entries import BatchGetEntries
@@ -55,10 +56,6 @@ _log = logging.getLogger(__name__)
 _DRAIN_TIMEOUT_S: Final = 10.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 """How long a start waits for PostgreSQL."""
-
-
-class NotConfigured(Exception):
-    """A store is not named in the settings, or not ready for this version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from bootstrap.container import NotConfigured, postgres_dsn
+from bootstrap.container import postgres_dsn
 from bootstrap.embedded.stack import EmbeddedStack
+from bootstrap.errors import NotConfigured
 from bootstrap.settings import Settings, SettingsInvalid
 from storage.migrations import MigrationChanged, migrate
 

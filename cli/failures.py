@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import typer
 
-from bootstrap.container import NotConfigured
 from bootstrap.embedded.errors import EmbeddedError
+from bootstrap.errors import NotConfigured
 from bootstrap.settings import SettingsInvalid
 from core.errors import StandingsError
 

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from bootstrap.container import Container, NotConfigured, open_container
+from bootstrap.container import Container, open_container
+from bootstrap.errors import NotConfigured
 from bootstrap.settings import Settings
 from core.clock import SystemClock
 from core.errors import StandingsError

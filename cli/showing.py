@@ -13,8 +13,8 @@ from typing import Final
 import typer
 from rich.console import Console
 
-from bootstrap.container import NotConfigured
 from bootstrap.embedded.errors import EmbeddedError
+from bootstrap.errors import NotConfigured
 from bootstrap.log import configure_logging
 from bootstrap.settings import Settings, SettingsInvalid
 from bootstrap.stores import open_stores

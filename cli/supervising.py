@@ -7,15 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 from typing import Final
 
 import typer
 
-from bootstrap.container import NotConfigured
+from bootstrap.errors import NotConfigured
 from bootstrap.server_settings import ServerSettings
 from bootstrap.settings import Settings
-from bootstrap.stores import open_stores
 from cli.stopping import stop_signal
 from server.reserved_port import PortTaken, reserved
 from server.supervisor import Supervisor, WorkersFailed
@@ -50,7 +49,7 @@ def supervise(settings: Settings, *, with_jobs: bool) -> None:
 
 async def _run(settings: Settings, *, with_jobs: bool) -> None:
     stop = stop_signal()
-    async with open_stores(settings) as ready:
+    async with _stores(settings) as ready:
         program = _program(ready, with_jobs=with_jobs)
         supervisor = Supervisor(program, _count(ready.server), _limits(ready.server))
         async with supervisor:
@@ -58,6 +57,15 @@ async def _run(settings: Settings, *, with_jobs: bool) -> None:
             server = ready.server
             typer.echo(f"listening on {server.address}, for operators on {server.admin_address}")
             await stop.wait()
+
+
+def _stores(settings: Settings) -> AbstractAsyncContextManager[Settings]:
+    """Stores that are named are the workers' business, and what speaks to them is slow to load."""
+    if settings.postgres.dsn is not None and settings.redis.nodes:
+        return nullcontext(settings)
+    from bootstrap.stores import open_stores
+
+    return open_stores(settings)
 
 
 def _program(settings: Settings, *, with_jobs: bool) -> WorkerProgram:

@@ -27,6 +27,9 @@ _PING_INTERVAL_MIN_MS: Final = 10_000
 """Clients may ask this often whether we are there; gRPC's own 300 s punishes usual settings."""
 _KEEPALIVE_MS: Final = 60_000
 """How long a silent connection may be dead before we ask; gRPC's own default is 2 hours."""
+_QUIET_S: Final = 0.01
+_QUIET_LOOKS_MAX: Final = 10
+"""How long a listener that ends waits for a moment without calls. Answers are late by that."""
 
 _Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -38,7 +41,10 @@ class GrpcioListener:
         self._server = grpc.aio.server(
             options=_options(settings), compression=grpc.Compression.NoCompression
         )
-        self._server.add_generic_rpc_handlers((_Routes(routes, settings.send_timeout_s),))
+        self._exit = _Exit()
+        self._server.add_generic_rpc_handlers(
+            (_Routes(routes, _Sending(settings.send_timeout_s), self._exit),)
+        )
 
     async def start(self, address: str) -> int:
         """Listens, and returns the port. Raises RuntimeError when the address is taken."""
@@ -48,15 +54,51 @@ class GrpcioListener:
 
     async def stop(self, grace_s: float) -> None:
         """Takes no new calls, and cancels those that still run after `grace_s`."""
-        await self._server.stop(grace_s)
+        await self._exit.quiet()
+        stopping = asyncio.ensure_future(self._server.stop(grace_s))
+        # It tells the connections in its first step; only then may answers follow.
+        await asyncio.sleep(0)
+        self._exit.open()
+        await stopping
+
+
+class _Exit:
+    """Holds answers back for the moment in which a listener ends.
+
+    grpcio cancels calls that have arrived and that its asyncio server has not taken in, which it
+    does one a turn of the loop: at any time a few of a busy listener's. Who waits for an answer
+    sends nothing, so with the answers held back these run out; the callers then learn that the
+    connection ends before they can send more on it.
+    """
+
+    def __init__(self) -> None:
+        self.held: asyncio.Event | None = None
+        """Set when answers may go; None as long as nobody has to wait."""
+        self.taken = 0
+        """Unary calls so far."""
+
+    async def quiet(self) -> None:
+        """Holds answers back, until no call came for a while or the time for that is over."""
+        if self.held is None:
+            self.held = asyncio.Event()
+        last = -1
+        for _ in range(_QUIET_LOOKS_MAX):
+            if self.taken == last:
+                return
+            last = self.taken
+            await asyncio.sleep(_QUIET_S)
+
+    def open(self) -> None:
+        """Lets all answers go."""
+        if self.held is not None:
+            self.held.set()
 
 
 class _Routes(grpc.GenericRpcHandler):
     """Finds the handler of a path; grpcio itself answers UNIMPLEMENTED for the others."""
 
-    def __init__(self, routes: Mapping[str, Route], send_timeout_s: float) -> None:
-        sending = _Sending(send_timeout_s)
-        self._handlers = {path: _handler(route, sending) for path, route in routes.items()}
+    def __init__(self, routes: Mapping[str, Route], sending: _Sending, exit_: _Exit) -> None:
+        self._handlers = {path: _handler(route, sending, exit_) for path, route in routes.items()}
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -64,18 +106,21 @@ class _Routes(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(route: Route, sending: _Sending) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _handler(route: Route, sending: _Sending, exit_: _Exit) -> grpc.RpcMethodHandler[bytes, bytes]:
     """Without serializers, grpcio hands over bytes as they came."""
     if isinstance(route, UnaryRoute):
-        return grpc.unary_unary_rpc_method_handler(_unary(route.handler))
+        return grpc.unary_unary_rpc_method_handler(_unary(route.handler, exit_))
     if route.method.client_streaming:
         return grpc.stream_stream_rpc_method_handler(_stream(route.handler, sending))
     return grpc.unary_stream_rpc_method_handler(_server_stream(route.handler, sending))
 
 
-def _unary(handler: Unary) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+def _unary(handler: Unary, exit_: _Exit) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     async def serve(request: bytes, context: _Context) -> bytes:
+        exit_.taken += 1
         answer = await handler(request, _call(context))
+        if exit_.held is not None:
+            await exit_.held.wait()
         if isinstance(answer, RpcFailure):
             await _abort(context, answer)
         return answer

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from grpc_health.v1 import health_pb2_grpc as health_grpc
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.settings import Settings
+from server.health_probe import ask_health
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 from standings_client import AsyncClient, Board, Operator
@@ -244,3 +246,37 @@ async def test_a_server_told_to_stop(
     assert load.errors == []
     async with server_process(settings, tmp_path) as again:
         await _counted(again.address, load)
+
+
+async def test_a_taken_port(settings: Settings, server: ServerProcess, tmp_path: Path) -> None:
+    """A second server on the same address does not start, and says why."""
+    second = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli", "serve"),
+        env={
+            **settings.environment(),
+            "STANDINGS_STATE_DIRECTORY": str(tmp_path / "second"),
+            "STANDINGS_SERVER_ADDRESS": server.address,
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, told = await asyncio.wait_for(second.communicate(), 30)
+
+    assert second.returncode == 1
+    assert f"cannot listen on {server.address}" in told.decode()
+    assert ask_health(server.address, timeout_s=5) == "SERVING"
+
+
+async def test_a_database_that_is_not_ready(
+    settings: Settings, empty_database: str, tmp_path: Path
+) -> None:
+    """Where no worker can start, the server does not; the workers have said why."""
+    unready = settings.with_stores(postgres_dsn=empty_database, redis_nodes=settings.redis.nodes)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli", "serve"),
+        env={**unready.environment(), "STANDINGS_STATE_DIRECTORY": str(tmp_path)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, told = await asyncio.wait_for(process.communicate(), 30)
+
+    assert process.returncode == 1
+    assert "run `standings migrate`" in told.decode()

@@ -13,7 +13,7 @@ import pytest
 from bootstrap.server_settings import ServerSettings
 from core.errors import BoardNotFound, IndexUnavailable, QueueFull
 from server.rpc.call import CallContext
-from server.rpc.chain import StreamRoute
+from server.rpc.chain import StreamRoute, UnaryRoute
 from server.rpc.methods import Method
 from server.transport.grpcio import GrpcioListener
 from standings.v1 import ranking_service_pb2 as pb
@@ -240,3 +240,46 @@ async def test_who_does_not_read_can_go_away(flood: tuple[_Flood, grpc.aio.Chann
         await flooding.closed.wait()
 
     assert {len(message) for message in messages} == {32 * 1024}
+
+
+async def _echo(request: bytes, _call: CallContext) -> bytes:
+    await asyncio.sleep(0.001)
+    return request
+
+
+async def test_an_end_under_load_cancels_nothing() -> None:
+    """Callers without retries go over to who shares the port; what was sent is answered."""
+    method = Method(
+        "/x/Echo",
+        pb.GetEntryRequest,
+        pb.GetEntryResponse,
+        client_streaming=False,
+        server_streaming=False,
+        handler=_echo,
+    )
+    routes = {"/x/Echo": UnaryRoute(method, _echo)}
+    settings = ServerSettings(reuse_port=True)
+    listeners = [GrpcioListener(routes, settings) for _ in range(2)]
+    port = await listeners[0].start("127.0.0.1:0")
+    ended = asyncio.Event()
+
+    async def call() -> int:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+            echo = channel.unary_unary("/x/Echo")
+            calls = 0
+            while not ended.is_set():
+                assert await echo(b"x", timeout=20) == b"x"
+                calls += 1
+            return calls
+
+    callers = [asyncio.create_task(call()) for _ in range(24)]
+    await asyncio.sleep(0.2)
+    await listeners[1].start(f"127.0.0.1:{port}")
+    await listeners[0].stop(5)
+    await asyncio.sleep(0.2)
+    ended.set()
+    calls = await asyncio.gather(*callers)
+    await listeners[1].stop(5)
+
+    assert sum(calls) > 24 * 10
