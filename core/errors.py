@@ -187,7 +187,7 @@ class Unavailable(StandingsError):
     """A store cannot answer now; the call may be retried."""
 
     reason = "UNAVAILABLE"
-    retry_after_ms: ClassVar[int] = 100
+    retry_after_ms: int = 100
 
 
 class LedgerUnavailable(Unavailable):
@@ -195,8 +195,10 @@ class LedgerUnavailable(Unavailable):
 
     reason = "LEDGER_UNAVAILABLE"
 
-    def __init__(self) -> None:
+    def __init__(self, *, retry_after_ms: int | None = None) -> None:
         super().__init__("the ledger cannot answer now")
+        if retry_after_ms is not None:
+            self.retry_after_ms = retry_after_ms
 
 
 class IndexUnavailable(Unavailable):
@@ -204,8 +206,10 @@ class IndexUnavailable(Unavailable):
 
     reason = "INDEX_UNAVAILABLE"
 
-    def __init__(self) -> None:
+    def __init__(self, *, retry_after_ms: int | None = None) -> None:
         super().__init__("part of the index cannot answer now")
+        if retry_after_ms is not None:
+            self.retry_after_ms = retry_after_ms
 
 
 class IndexUnbuilt(Unavailable):

@@ -27,7 +27,7 @@ async def within(
     timeout_s: float,
     call: Coroutine[Any, Any, ResultT],
     *,
-    shielded: bool = False,
+    own_s: float = 0.0,
     on_abandoned: Callable[[int], None] | None = None,
 ) -> ResultT:
     """What the call returns, if it does so in time. Raises TimeoutError otherwise.
@@ -36,26 +36,34 @@ async def within(
     end is not waited for: cancelling a query on a frozen PostgreSQL takes psycopg ten seconds
     (measured: asyncio.timeout(0.3) returned after 10.31 s, this after 0.30 s).
 
-    A `shielded` call goes on when its caller is cancelled: what it commits is going to be asked
-    for again. `on_abandoned` is told of each call that nobody waits for: 1, and -1 at its end.
+    A call that has time of its own, `own_s` from its start, goes on for so long also when its
+    caller has gone: what it commits is going to be asked for again. `on_abandoned` is told of
+    each call that nobody waits for: 1, and -1 at its end.
     """
+    loop = asyncio.get_running_loop()
+    own_end_s = loop.time() + own_s
     task = asyncio.create_task(call)
     task.add_done_callback(_look)
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
     except asyncio.CancelledError:
-        if not shielded:
-            task.cancel()
-        _abandon(task, on_abandoned)
+        _abandon(task, own_end_s, on_abandoned)
         raise
     if not done:
-        task.cancel()
-        _abandon(task, on_abandoned)
+        _abandon(task, own_end_s, on_abandoned)
         raise TimeoutError
     return task.result()
 
 
-def _abandon(task: asyncio.Task[Any], on_abandoned: Callable[[int], None] | None) -> None:
+def _abandon(
+    task: asyncio.Task[Any], own_end_s: float, on_abandoned: Callable[[int], None] | None
+) -> None:
+    loop = asyncio.get_running_loop()
+    if own_end_s <= loop.time():
+        task.cancel()
+    else:
+        timer = loop.call_at(own_end_s, task.cancel)
+        task.add_done_callback(lambda _: timer.cancel())
     if on_abandoned is not None and not task.done():
         on_abandoned(1)
         task.add_done_callback(lambda _: on_abandoned(-1))

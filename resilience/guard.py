@@ -26,8 +26,8 @@ SHORT_S: Final = 0.02
 class Guard:
     """What calls to one dependency go through.
 
-    `judge` says of an error what it tells about the dependency. `shielded`: calls go on when their
-    caller is cancelled.
+    `judge` says of an error what it tells about the dependency. `shielded`: calls have their time
+    also when their caller goes.
     """
 
     def __init__(
@@ -62,14 +62,15 @@ class Guard:
         """
         clock = self._breakers.common.clock
         end_s = clock() + left_s(timeout_s)
+        own_s = timeout_s if self._shielded else 0.0
         self._breakers.budget.earn()
         try:
-            return await self._once(operation, end_s - clock())
+            return await self._once(operation, end_s - clock(), own_s)
         except Exception as error:
             if not (idempotent and self._may_try_again(error, end_s - clock())):
                 raise
             return await once_more(
-                lambda: self._once(operation, end_s - clock()),
+                lambda: self._once(operation, end_s - clock(), own_s),
                 after=error,
                 left_s=end_s - clock(),
             )
@@ -84,14 +85,14 @@ class Guard:
         self._breakers.common.observer.retried(self._breaker.name, denied=not paid)
         return paid
 
-    async def _once(self, operation: Operation[ResultT], timeout_s: float) -> ResultT:
+    async def _once(self, operation: Operation[ResultT], timeout_s: float, own_s: float) -> ResultT:
         breaker, clock = self._breaker, self._breakers.common.clock
         began_s = clock()
         self._breakers.glance(began_s)
         epoch = breaker.admit()
         outcome = Outcome.NEUTRAL
         try:
-            result = await self._bounded(operation, timeout_s)
+            result = await self._bounded(operation, timeout_s, own_s)
             outcome = Outcome.OK
         except Exception as error:
             outcome = self._outcome(error, timeout_s)
@@ -101,7 +102,9 @@ class Guard:
             breaker.settle(epoch, outcome, clock() - began_s)
         return result
 
-    async def _bounded(self, operation: Operation[ResultT], timeout_s: float) -> ResultT:
+    async def _bounded(
+        self, operation: Operation[ResultT], timeout_s: float, own_s: float
+    ) -> ResultT:
         breaker, common = self._breaker, self._breakers.common
         end_s = common.clock() + timeout_s
         async with self._room(timeout_s):
@@ -110,7 +113,7 @@ class Guard:
             return await within(
                 max(0.0, end_s - common.clock()),
                 operation(),
-                shielded=self._shielded,
+                own_s=own_s,
                 on_abandoned=common.observer.abandoned,
             )
 
