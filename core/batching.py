@@ -14,12 +14,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Hashable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Protocol
 
 from core.board_directory import BoardDirectory
-from core.errors import BoardChanged, BoardNotFound, QueueFull, StandingsError
+from core.errors import (
+    BoardChanged,
+    BoardNotFound,
+    LedgerUnavailable,
+    QueueFull,
+    StandingsError,
+)
 from core.ports import Flush, FlushResult, Index, Ledger, Placed
 from core.types import Board, IndexChange, Recorded, Submission, shard_of
 from core.waiting_lines import Sealed, WaitingLines
@@ -79,6 +86,11 @@ class _Waiting:
     call: _Call
     position: int
 
+    @property
+    def gone(self) -> bool:
+        """Whether its caller has given up."""
+        return self.call.settled.cancelled()
+
 
 class SubmissionBatcher:
     """Brings submissions to the ledger in flushes, and from there to the index."""
@@ -102,8 +114,9 @@ class SubmissionBatcher:
     ) -> asyncio.Future[list[Settled | StandingsError]]:
         """Takes submissions in, all or none; the future gives a result for each, in order.
 
-        Dropping the future changes nothing: what was taken in is recorded. Submissions of one
-        `source` arrive in the order of the calls. Raises QueueFull.
+        Cancelling the future takes out of the line what is not on its way yet: nothing was promised
+        for it, and nobody waits. Submissions of one `source` arrive in the order of the calls.
+        Raises QueueFull.
         """
         if self._unsettled + len(submissions) > _UNSETTLED_MAX:
             raise QueueFull
@@ -111,6 +124,12 @@ class SubmissionBatcher:
         call = _Call(loop.create_future(), [None] * len(submissions), len(submissions))
         if not submissions:
             call.settled.set_result([])
+            return call.settled
+        try:
+            self._ledger.require()
+        except LedgerUnavailable as error:
+            # Behind flushes that are stuck they would wait only to be told the same.
+            call.settled.set_result([error] * len(submissions))
             return call.settled
         self._lines.add(
             source,
@@ -143,10 +162,12 @@ class SubmissionBatcher:
         self._kick_scheduled = False
         while self._flushes < _FLUSHES_MAX:
             sealed = self._lines.seal()
+            self._unsettled -= sealed.gone_count
             if not sealed.items:
                 return
             self._flushes += 1
-            task = asyncio.create_task(self._flush(sealed))
+            # In a context of its own: it must not end with the deadline of one of its callers.
+            task = asyncio.create_task(self._flush(sealed), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

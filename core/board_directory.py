@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import Final
 
 from cachetools import LRUCache
@@ -48,7 +49,8 @@ class BoardDirectory:
         """The board as PostgreSQL has it now. Raises BoardNotFound, LedgerUnavailable."""
         task = self._loading.get(board_id)
         if task is None:
-            task = asyncio.create_task(self._load(board_id))
+            # In a context of its own: it must not end with the deadline of the first who asks.
+            task = asyncio.create_task(self._load(board_id), context=Context())
             self._loading[board_id] = task
             task.add_done_callback(lambda done: self._loaded(board_id, done))
         # One caller's cancellation must not fail the others who wait for the same read.

@@ -189,7 +189,7 @@ class Unavailable(StandingsError):
     """A store cannot answer now; the call may be retried."""
 
     reason = "UNAVAILABLE"
-    retry_after_ms: ClassVar[int] = 100
+    retry_after_ms: int = 100
 
 
 class LedgerUnavailable(Unavailable):
@@ -197,8 +197,10 @@ class LedgerUnavailable(Unavailable):
 
     reason = "LEDGER_UNAVAILABLE"
 
-    def __init__(self) -> None:
+    def __init__(self, *, retry_after_ms: int | None = None) -> None:
         super().__init__("the ledger cannot answer now")
+        if retry_after_ms is not None:
+            self.retry_after_ms = retry_after_ms
 
 
 class ShardsMissing(Unavailable):
@@ -206,9 +208,11 @@ class ShardsMissing(Unavailable):
 
     text: ClassVar[str] = "part of the index cannot answer now"
 
-    def __init__(self, shards: Iterable[int] = ()) -> None:
+    def __init__(self, shards: Iterable[int] = (), *, retry_after_ms: int | None = None) -> None:
         super().__init__(self.text)
         self.shards = frozenset(shards)
+        if retry_after_ms is not None:
+            self.retry_after_ms = retry_after_ms
 
 
 class IndexUnavailable(ShardsMissing):

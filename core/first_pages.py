@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -190,7 +191,8 @@ class FirstPages:
         """Begins a read; from now on it is the one to join."""
         mark = self._own_writes.mark(wanted.board.season.number)
         began_s = self._clock.monotonic_s()
-        task = asyncio.create_task(self._load(wanted, mark, began_s))
+        # In a context of its own: it must not end with the deadline of the first who asks.
+        task = asyncio.create_task(self._load(wanted, mark, began_s), context=Context())
         flight = self._flights[wanted.key] = _Flight(task, mark, began_s)
         self._tasks.add(task)
         task.add_done_callback(self._landed(wanted.key))

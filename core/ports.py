@@ -83,6 +83,9 @@ class FlushResult:
 class Ledger(Protocol):
     """The record of all submissions and the entries they lead to."""
 
+    def require(self) -> None:
+        """Raises LedgerUnavailable while it is known to take nothing."""
+
     async def next_arrival(self) -> int:
         """The first arrival number of a flush that is sealed now (PROTOCOL P1).
 

@@ -29,17 +29,24 @@ class Waiting(Protocol):
     def submission_id(self) -> str:
         """The id that must not be on its way twice."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for it any more."""
+
 
 ItemT = TypeVar("ItemT", bound=Waiting)
 
 
 @dataclass(slots=True)
 class Sealed(Generic[ItemT]):
-    """A flush: its submissions in order, how often each user stands in it, and its ids."""
+    """A flush: its submissions in order, how often each user stands in it, and its ids; and how
+    many were taken out of the lines because nobody waits for them any more.
+    """
 
     items: list[ItemT] = field(default_factory=list)
     keys: Counter[Hashable] = field(default_factory=Counter)
     ids: set[str] = field(default_factory=set)
+    gone_count: int = 0
 
 
 class WaitingLines(Generic[ItemT]):
@@ -87,6 +94,10 @@ class WaitingLines(Generic[ItemT]):
     def _take(self, source: Hashable, sealed: Sealed[ItemT]) -> None:
         line = self._lines[source]
         while line and len(sealed.items) < FLUSH_SIZE_MAX:
+            if line[0].gone:
+                line.popleft()
+                sealed.gone_count += 1
+                continue
             obstacle = self._obstacle(line[0], sealed)
             if obstacle is not None:
                 self._parked.setdefault(obstacle, deque()).append(source)

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -132,7 +133,8 @@ class Poller:
         self.failing = False
         """Whether the last read failed."""
         self.ended: Exception | Board | None = None
-        self.task = asyncio.create_task(self._run())
+        # In a context of its own: it stays when the first who watches goes.
+        self.task = asyncio.create_task(self._run(), context=Context())
 
     @property
     def watched(self) -> bool:

@@ -120,7 +120,13 @@ class PostgresBoards:
 
     async def get(self, board_id: str) -> Board:
         """See `Boards.get`. One round trip."""
-        rows = await query(self._read, _GET, {"board_id": board_id}, timeout_s=self._read_timeout_s)
+        rows = await query(
+            self._read,
+            _GET,
+            {"board_id": board_id},
+            timeout_s=self._read_timeout_s,
+            idempotent=True,
+        )
         if not rows:
             raise BoardNotFound
         return _board(rows[0])
@@ -128,7 +134,11 @@ class PostgresBoards:
     async def list(self, *, after: str, limit: int) -> Sequence[Board]:
         """See `Boards.list`. One round trip."""
         rows = await query(
-            self._read, _LIST, {"after": after, "limit": limit}, timeout_s=self._read_timeout_s
+            self._read,
+            _LIST,
+            {"after": after, "limit": limit},
+            timeout_s=self._read_timeout_s,
+            idempotent=True,
         )
         return [_board(row) for row in rows]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from core.ports import LedgerChanges, LedgerTransaction, LoadedChunk
 from core.types import IndexChange
-from storage.pool import Pool, query
+from storage.pool import Pool, Row, query
 from storage.statement import Statement
 
 _TIMEOUT_S: Final = 10.0
@@ -72,16 +72,14 @@ class PostgresHistory:
 
     async def horizon(self) -> int:
         """See `LedgerHistory.horizon`."""
-        rows = await query(self._pool, _HORIZON, {}, timeout_s=_TIMEOUT_S)
+        rows = await self._query(_HORIZON, {})
         return int(rows[0][0])
 
     async def changes(self, since: int) -> LedgerChanges:
         """See `LedgerHistory.changes`; at most 5,000 transactions, the oldest ones."""
-        rows = await query(
-            self._pool,
+        rows = await self._query(
             _CHANGES,
             {"since": str(since), "limit": _TRANSACTIONS_MAX},
-            timeout_s=_TIMEOUT_S,
         )
         horizon, newest, trimmed_below = rows[0][:3]
         transactions = [
@@ -97,15 +95,13 @@ class PostgresHistory:
 
     async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
         """See `LedgerHistory.items`."""
-        rows = await query(
-            self._pool,
+        rows = await self._query(
             _ITEMS,
             {
                 "shard": shard,
                 "season_no": [season_number for season_number, _ in users],
                 "user_id": [user_id for _, user_id in users],
             },
-            timeout_s=_TIMEOUT_S,
         )
         return [IndexChange(season_number, shard, item) for season_number, item in rows]
 
@@ -113,8 +109,7 @@ class PostgresHistory:
         self, season_number: int, shard: int, *, after_user_id: int, limit: int
     ) -> LoadedChunk:
         """See `LedgerHistory.load`. PostgreSQL makes the bytes; they only pass through here."""
-        rows = await query(
-            self._pool,
+        rows = await self._query(
             _LOAD,
             {
                 "season_no": season_number,
@@ -122,14 +117,14 @@ class PostgresHistory:
                 "after": after_user_id,
                 "limit": limit,
             },
-            timeout_s=_TIMEOUT_S,
         )
         items, last_user_id, count = rows[0]
         return LoadedChunk(items=items or b"", last_user_id=last_user_id or 0, count=count)
 
     async def season_numbers(self, *, older_than_s: float = 0) -> Sequence[int]:
         """See `LedgerHistory.season_numbers`."""
-        rows = await query(
-            self._pool, _SEASONS, {"older_than_s": older_than_s}, timeout_s=_TIMEOUT_S
-        )
+        rows = await self._query(_SEASONS, {"older_than_s": older_than_s})
         return [row[0] for row in rows]
+
+    async def _query(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
+        return await query(self._pool, statement, parameters, timeout_s=_TIMEOUT_S, idempotent=True)

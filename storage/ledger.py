@@ -46,13 +46,19 @@ class PostgresLedger:
         self._recorded = Statement.load("recorded")
         self._standings = Statement.load("standings")
 
+    def require(self) -> None:
+        """See `Ledger.require`."""
+        self._write.require()
+
     async def next_arrival(self) -> int:
         """See `Ledger.next_arrival`. One round trip."""
         rows = await query(
             self._write,
             _NEXT_ARRIVAL,
             {},
-            timeout_s=self._write_timeout_s,
+            # All other flushes wait for it.
+            timeout_s=self._write_timeout_s / 2,
+            idempotent=True,
         )
         return int(rows[0][0])
 
@@ -75,6 +81,7 @@ class PostgresLedger:
                 "user_id": list(user_ids),
             },
             timeout_s=self._read_timeout_s,
+            idempotent=True,
         )
         return {row[0]: Standing(*row) for row in rows}
 
@@ -195,5 +202,6 @@ class PostgresLedger:
             self._recorded,
             ids_of(known),
             timeout_s=self._write_timeout_s,
+            idempotent=True,
         )
         return {row[0]: StoredRow._make(row) for row in rows}

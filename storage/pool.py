@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from core.errors import InvalidInput, LedgerUnavailable, QueueFull, StandingsError, WriteConflict
-from resilience.deadline import within
+from resilience.breakers import Breakers
+from resilience.errors import CircuitOpen, Refused
+from resilience.guard import Guard
+from storage.guarding import POSTGRES_BREAKERS, judge
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 
 Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = psycopg.AsyncConnection[Row]
-Pool: TypeAlias = AsyncConnectionPool[Connection]
+ResultT = TypeVar("ResultT")
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +50,82 @@ class PoolUse(Enum):
     JOBS = "jobs"
 
 
+class Pool:
+    """Connections, and what every call goes through to get one."""
+
+    def __init__(self, connections: AsyncConnectionPool[Connection], guard: Guard) -> None:
+        self._connections = connections
+        self._guard = guard
+
+    def require(self) -> None:
+        """Raises LedgerUnavailable while no call would be let through."""
+        with translated():
+            self._guard.require()
+
+    async def run(
+        self,
+        work: Callable[[Connection], Coroutine[Any, Any, ResultT]],
+        *,
+        timeout_s: float,
+        idempotent: bool,
+    ) -> ResultT:
+        """What some work on a connection gives, within `timeout_s` and the caller's deadline; a
+        second time where the connection was lost and it is `idempotent`.
+
+        Raises LedgerUnavailable, QueueFull, WriteConflict, and what the database says of the data.
+        """
+
+        async def run() -> ResultT:
+            try:
+                async with self.connection() as connection:
+                    return await work(connection)
+            except PoolTimeout as error:
+                # The server holds on to all of them.
+                raise TimeoutError from error
+
+        with translated():
+            return await self._guard.call(run, timeout_s=timeout_s, idempotent=idempotent)
+
+    @asynccontextmanager
+    async def connection(self, timeout_s: float | None = None) -> AsyncIterator[Connection]:
+        """A connection that works as far as can be known without a round trip, past the guard.
+
+        The pool's own check asks the server each time, and pauses for a second after the first
+        dead connection; after a restart all of them are.
+        """
+        while True:
+            async with self._connections.connection(timeout_s) as connection:
+                if _is_up(connection):
+                    yield connection
+                    return
+
+    async def wait(self, timeout_s: float) -> None:
+        """Returns when the first connections are made. Raises PoolTimeout."""
+        await self._connections.wait(timeout_s)
+
+
+def _is_up(connection: Connection) -> bool:
+    """Whether the server has not hung up; costs two system calls, not a round trip."""
+    try:
+        # What a server says when it goes is read first, and that it went then.
+        connection.pgconn.consume_input()
+        connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return not connection.closed
+
+
 @asynccontextmanager
-async def open_pool(settings: PostgresSettings, dsn: str, use: PoolUse) -> AsyncIterator[Pool]:
-    """A pool of autocommit connections that opens in the background and closes on leaving."""
+async def open_pool(
+    settings: PostgresSettings, dsn: str, use: PoolUse, breakers: Breakers | None = None
+) -> AsyncIterator[Pool]:
+    """A pool of autocommit connections that opens in the background and closes on leaving.
+    Without `breakers` it has one of its own.
+    """
+    if breakers is None:
+        breakers = Breakers(POSTGRES_BREAKERS, rng=random.Random())  # noqa: S311  # jitter only
     size, timeout_ms, planner = _profile(settings, use)
-    pool: Pool = AsyncConnectionPool(
+    pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         dsn,
         kwargs={
             "autocommit": True,
@@ -72,8 +147,10 @@ async def open_pool(settings: PostgresSettings, dsn: str, use: PoolUse) -> Async
         open=False,
     )
     await pool.open(wait=False)
+    # A commit that was begun is not taken back when its caller goes: it will be asked for again.
+    guard = Guard(breakers, f"postgres/{use.value}", judge=judge, shielded=use is PoolUse.WRITE)
     try:
-        yield pool
+        yield Pool(pool, guard)
     finally:
         await pool.close(timeout=2)
 
@@ -109,7 +186,9 @@ def translated() -> Iterator[None]:
         raise WriteConflict from error
     except TooManyRequests as error:
         raise QueueFull from error
-    except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+    except CircuitOpen as error:
+        raise LedgerUnavailable(retry_after_ms=int(error.retry_after_s * 1000)) from error
+    except (Refused, psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
         raise LedgerUnavailable from error
     except psycopg.InternalError as error:
         # Among them a server that has become a read-only standby.
@@ -126,11 +205,19 @@ def refused(error: psycopg.DataError | psycopg.IntegrityError) -> StandingsError
 
 
 async def query(
-    pool: Pool, statement: Statement, parameters: Mapping[str, Any], *, timeout_s: float
+    pool: Pool,
+    statement: Statement,
+    parameters: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    idempotent: bool = False,
 ) -> list[Row]:
     """All rows of one statement. Raises LedgerUnavailable, also when `timeout_s` passes."""
-    with translated():
-        return await within(timeout_s, _query(pool, statement, parameters))
+    return await pool.run(
+        lambda connection: execute(connection, statement, parameters),
+        timeout_s=timeout_s,
+        idempotent=idempotent,
+    )
 
 
 async def execute(
@@ -140,16 +227,3 @@ async def execute(
     cursor = psycopg.AsyncRawCursor(connection)
     await cursor.execute(statement.text, statement.arguments(parameters), binary=True)
     return await cursor.fetchall() if cursor.description else []
-
-
-async def _query(pool: Pool, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
-    async with pool.connection() as connection:
-        return await execute(connection, statement, parameters)
-
-
-def connection_lost(error: LedgerUnavailable) -> bool:
-    """Whether the server went away under the statement, rather than refuse or delay it."""
-    cause = error.__cause__
-    return isinstance(cause, psycopg.OperationalError) and (
-        cause.sqlstate is None or cause.sqlstate.startswith(("08", "57P"))
-    )

@@ -9,7 +9,7 @@ from typing import Final
 
 from psycopg import sql
 
-from storage.pool import Connection, Pool, query, translated
+from storage.pool import Connection, Pool, query
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 
@@ -51,20 +51,22 @@ class PostgresRetention:
 
     async def make_partitions(self) -> None:
         """See `Retention.make_partitions`."""
-        with translated():
-            async with self._pool.connection() as connection:
-                await make_partitions(connection, self._days_kept)
+
+        async def work(connection: Connection) -> None:
+            await make_partitions(connection, self._days_kept)
+
+        await self._pool.run(work, timeout_s=_TIMEOUT_S, idempotent=True)
 
     async def drop_partitions(self) -> None:
         """See `Retention.drop_partitions`."""
-        with translated():
-            async with self._pool.connection() as connection:
-                oldest = await _today(connection) - timedelta(days=self._days_kept + 1)
-                for name in sorted(await _existing(connection)):
-                    if name < _name(oldest):
-                        await connection.execute(
-                            sql.SQL("drop table {}").format(sql.Identifier(name))
-                        )
+
+        async def work(connection: Connection) -> None:
+            oldest = await _today(connection) - timedelta(days=self._days_kept + 1)
+            for name in sorted(await _existing(connection)):
+                if name < _name(oldest):
+                    await connection.execute(sql.SQL("drop table {}").format(sql.Identifier(name)))
+
+        await self._pool.run(work, timeout_s=_TIMEOUT_S, idempotent=True)
 
     async def trim_outbox(self) -> None:
         """See `Retention.trim_outbox`."""

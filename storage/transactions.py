@@ -8,8 +8,7 @@ from typing import Final, TypeVar
 from psycopg import errors as pg
 
 from core.errors import LedgerUnavailable, WriteConflict
-from resilience.deadline import within
-from storage.pool import Connection, Pool, connection_lost, translated
+from storage.pool import Connection, Pool
 
 PATIENCE_S: Final = 1.0
 """What a transaction may take beyond its statements: a connection, and two round trips."""
@@ -30,20 +29,16 @@ async def transact(
     network does, it ends: `timeout_s` is for its statements. Raises LedgerUnavailable,
     WriteConflict, and what the database says of the data itself.
     """
-    reconnected = False
+
+    async def run(connection: Connection) -> _T:
+        async with connection.transaction():
+            return await work(connection)
+
     for _ in range(_RUNS_MAX):
         try:
-            with translated():
-                return await within(timeout_s + PATIENCE_S, _run(pool, work))
+            return await pool.run(run, timeout_s=timeout_s + PATIENCE_S, idempotent=True)
         except pg.UniqueViolation:
             continue
-        except LedgerUnavailable as error:
-            if reconnected or not connection_lost(error):
-                raise
-            reconnected = True
-            # After a restart of the server every idle connection is as dead as this one.
-            with translated():
-                await within(PATIENCE_S, pool.check())
     raise LedgerUnavailable
 
 
@@ -57,8 +52,3 @@ async def transact_patiently(
         except WriteConflict:
             continue
     return await transact(pool, work, timeout_s=timeout_s)
-
-
-async def _run(pool: Pool, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-    async with pool.connection() as connection, connection.transaction():
-        return await work(connection)

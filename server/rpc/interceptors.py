@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
 from core.errors import DeadlineSpent
+from resilience.deadline import DEADLINE_S
 from server.errors import TooManyCalls
 from server.rpc.access_log import AccessLog
 from server.rpc.call import REQUEST_ID, CallContext
@@ -222,6 +223,8 @@ class Deadline:
                 end_s = min(end_s, call.deadline_s)
                 if end_s <= now_s:
                     raise DeadlineSpent
+            # No adapter waits for longer than the caller does.
+            DEADLINE_S.set(end_s)
             limit = overdue.enter(end_s)
             try:
                 return await handler(request, call)
@@ -238,6 +241,7 @@ class Deadline:
         """Bounded, a stream; one without a deadline is not."""
 
         def bounded(requests: AsyncIterator[bytes], call: CallContext) -> AsyncGenerator[Any, None]:
+            DEADLINE_S.set(call.deadline_s)
             answers = handler(requests, call)
             return answers if call.deadline_s is None else _until(call.deadline_s, answers)
 

@@ -49,7 +49,13 @@ class ScriptedLedger:
     errors: dict[str, StandingsError | Exception] = field(default_factory=dict)
     held: bool = True
     arrivals: int = 0
+    shut: LedgerUnavailable | None = None
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def require(self) -> None:
+        """Raises where it is told to."""
+        if self.shut is not None:
+            raise self.shut
 
     async def next_arrival(self) -> int:
         """Counts flushes."""
@@ -438,3 +444,43 @@ async def test_draining_waits_for_everything(bench: Bench) -> None:
     await drained
 
     assert all(call.done() for call in calls)
+
+
+async def test_a_ledger_that_is_shut_is_not_waited_for(bench: Bench) -> None:
+    """While both flushes are stuck, what comes is refused at once and not put in line."""
+    for user in (1, 2):
+        bench.send(submission(user, 1))
+        await bench.ledger.until(user)
+    bench.ledger.shut = LedgerUnavailable(retry_after_ms=700)
+
+    results = await bench.send(submission(3, 1), submission(4, 1))
+
+    assert results == [bench.ledger.shut] * 2
+    bench.ledger.shut = None
+    for gate in bench.ledger.gates:
+        gate.set()
+    await bench.batcher.drain()
+    assert len(bench.ledger.flushes) == 2
+
+
+async def test_who_has_gone_is_taken_out_of_the_line(bench: Bench) -> None:
+    """Submissions whose caller gave up before they were sealed are not recorded; those that are
+    on their way are.
+    """
+    sent = []
+    for user in range(1, 3):
+        sent.append(bench.send(submission(user, 1)))
+        await bench.ledger.until(user)
+    sent += [bench.send(submission(user, 1), submission(user + 10, 1)) for user in (3, 4, 5)]
+    await asyncio.sleep(0)
+    for call in (sent[0], sent[2], sent[4]):
+        call.cancel()
+
+    for gate in bench.ledger.gates:
+        gate.set()
+    await bench.ledger.until(3)
+    bench.ledger.gates[2].set()
+    await bench.batcher.drain()
+
+    assert [bench.ledger.users(number) for number in range(3)] == [[1], [2], [4, 14]]
+    assert bench.batcher._unsettled == 0

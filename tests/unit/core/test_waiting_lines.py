@@ -19,6 +19,7 @@ class Item:
     number: int
     key: int
     submission_id: str
+    gone: bool = False
 
 
 _arrivals = st.tuples(st.integers(0, 4), st.lists(st.integers(0, 3), min_size=1, max_size=20))
