@@ -36,11 +36,16 @@ from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
+from core.types import SHARD_COUNT
 from core.watch_entries import WatchEntries
+from resilience.fleet import FleetOverrides
+from resilience.machine import MachineBusy, MachineFile
+from resilience.machine_worker import NO_BREAKERS, Told
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.router import Router
 from storage.boards import PostgresBoards
+from storage.breaker_overrides import PostgresBreakerOverrides
 from storage.history import PostgresHistory
 from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
@@ -56,6 +61,11 @@ _log = logging.getLogger(__name__)
 _DRAIN_TIMEOUT_S: Final = 10.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 """How long a start waits for PostgreSQL."""
+_BREAKERS: Final = (
+    *("postgres", "postgres/jobs", "postgres/read", "postgres/write", "redis"),
+    *(f"redis/shard-{shard:02}" for shard in range(SHARD_COUNT)),
+)
+"""Those that operators can set: the machine's file has a place for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,9 @@ class Container:
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
+    machine: MachineFile
+    breakers: Told
+    fleet: FleetOverrides
 
 
 @asynccontextmanager
@@ -94,6 +107,8 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         dsn = postgres_dsn(settings)
         if not settings.redis.nodes:
             raise NotConfigured("STANDINGS_REDIS_NODES is not set")
+        machine = _open_machine(settings)
+        stack.callback(machine.close)
         write, read, jobs = [
             await stack.enter_async_context(open_pool(settings.postgres, dsn, use))
             for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)
@@ -103,7 +118,7 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         stack.push_async_callback(router.aclose)
         await _require_schema(write)
         signer = TokenSigner(await _secrets(settings.tokens, write))
-        container = _build(settings, _Pools(write, read, jobs), router, signer)
+        container = _build(settings, _Pools(write, read, jobs), router, signer, machine)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
         yield container
@@ -128,7 +143,21 @@ class _Pools:
     jobs: Pool
 
 
-def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigner) -> Container:
+def _open_machine(settings: Settings) -> MachineFile:
+    directory = settings.state.directory
+    try:
+        return MachineFile(directory, _BREAKERS)
+    except MachineBusy as error:
+        raise NotConfigured(
+            f"a process that does not run holds the state in {directory}"
+        ) from error
+    except OSError as error:
+        raise NotConfigured(f"no state can be kept in {directory}: {error.strerror}") from error
+
+
+def _build(
+    settings: Settings, pools: _Pools, router: Router, signer: TokenSigner, machine: MachineFile
+) -> Container:
     clock = SystemClock()
     postgres = settings.postgres
     boards = PostgresBoards(postgres, write=pools.write, read=pools.read)
@@ -171,6 +200,9 @@ def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigne
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
+        machine=machine,
+        breakers=NO_BREAKERS,
+        fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
     )
 
 
