@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootstrap.errors import NotConfigured
+from bootstrap.guarding import make_breakers, make_prober, open_machine
 from bootstrap.read_settings import ReadSettings
 from bootstrap.settings import Settings, TokenSettings
 from core.batch_get_entries import BatchGetEntries
@@ -36,11 +37,12 @@ from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
-from core.types import SHARD_COUNT
 from core.watch_entries import WatchEntries
+from resilience.breakers import Breakers
+from resilience.faults import NO_FAULTS
 from resilience.fleet import FleetOverrides
-from resilience.machine import MachineBusy, MachineFile
-from resilience.machine_worker import NO_BREAKERS, Told
+from resilience.machine import MachineFile
+from resilience.observer import Observer
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.router import Router
@@ -61,11 +63,6 @@ _log = logging.getLogger(__name__)
 _DRAIN_TIMEOUT_S: Final = 10.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 """How long a start waits for PostgreSQL."""
-_BREAKERS: Final = (
-    *("postgres", "postgres/jobs", "postgres/read", "postgres/write", "redis"),
-    *(f"redis/shard-{shard:02}" for shard in range(SHARD_COUNT)),
-)
-"""Those that operators can set: the machine's file has a place for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +89,16 @@ class Container:
     build: BuildIndex
     leadership: Leadership
     machine: MachineFile
-    breakers: Told
+    breakers: Breakers
     fleet: FleetOverrides
 
 
 @asynccontextmanager
-async def open_container(settings: Settings) -> AsyncIterator[Container]:
-    """The object graph of a process. What it did not open it does not close.
+async def open_container(
+    settings: Settings, *, observer: Observer | None = None
+) -> AsyncIterator[Container]:
+    """The object graph of a process. What it did not open it does not close. `observer` is told
+    the counts of its breakers.
 
     Returns as soon as PostgreSQL has given the signing keys. Raises NotConfigured,
     LedgerUnavailable.
@@ -107,18 +107,25 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         dsn = postgres_dsn(settings)
         if not settings.redis.nodes:
             raise NotConfigured("STANDINGS_REDIS_NODES is not set")
-        machine = _open_machine(settings)
+        machine = open_machine(settings.state.directory)
         stack.callback(machine.close)
+        faults = machine if settings.server.faults else NO_FAULTS
+        breakers = make_breakers(machine, faults, observer)
         write, read, jobs = [
-            await stack.enter_async_context(open_pool(settings.postgres, dsn, use))
+            await stack.enter_async_context(open_pool(settings.postgres, dsn, use, breakers))
             for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)
         ]
-        router = Router(settings.redis, rng=random.Random())  # noqa: S311  # jitter only
+        rng = random.Random()  # noqa: S311  # jitter only
+        router = Router(settings.redis, rng=rng, breakers=breakers)
         await router.open()
         stack.push_async_callback(router.aclose)
+        pools = {PoolUse.WRITE: write, PoolUse.READ: read, PoolUse.JOBS: jobs}
+        probing = asyncio.create_task(make_prober(breakers, router, pools).run())
+        stack.push_async_callback(_end, probing)
         await _require_schema(write)
         signer = TokenSigner(await _secrets(settings.tokens, write))
-        container = _build(settings, _Pools(write, read, jobs), router, signer, machine)
+        stores = _Stores(write, read, jobs, router, breakers, machine)
+        container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
         yield container
@@ -137,46 +144,35 @@ def postgres_dsn(settings: Settings, *, direct: bool = False) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pools:
+class _Stores:
     write: Pool
     read: Pool
     jobs: Pool
+    router: Router
+    breakers: Breakers
+    machine: MachineFile
 
 
-def _open_machine(settings: Settings) -> MachineFile:
-    directory = settings.state.directory
-    try:
-        return MachineFile(directory, _BREAKERS)
-    except MachineBusy as error:
-        raise NotConfigured(
-            f"a process that does not run holds the state in {directory}"
-        ) from error
-    except OSError as error:
-        raise NotConfigured(f"no state can be kept in {directory}: {error.strerror}") from error
-
-
-def _build(
-    settings: Settings, pools: _Pools, router: Router, signer: TokenSigner, machine: MachineFile
-) -> Container:
+def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Container:
     clock = SystemClock()
     postgres = settings.postgres
-    boards = PostgresBoards(postgres, write=pools.write, read=pools.read)
-    history = PostgresHistory(pools.jobs)
-    keeping = RedisIndexKeeping(router, clock)
+    boards = PostgresBoards(postgres, write=stores.write, read=stores.read)
+    history = PostgresHistory(stores.jobs)
+    keeping = RedisIndexKeeping(stores.router, clock)
     build = BuildIndex(history, keeping)
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
-    index = RedisIndex(router)
+    index = RedisIndex(stores.router)
     reading = Reading(
         boards=BoardDirectory(boards, clock),
         entries=index,
-        ledger=PostgresLedger(postgres, write=pools.write, read=pools.read),
+        ledger=PostgresLedger(postgres, write=stores.write, read=stores.read),
         signer=signer,
         clock=clock,
     )
     batcher = SubmissionBatcher(
         ledger=reading.ledger, index=index, boards=reading.boards, observer=own_writes
     )
-    removal = PostgresRemoval(postgres, write=pools.write, jobs=pools.jobs)
+    removal = PostgresRemoval(postgres, write=stores.write, jobs=stores.jobs)
     removed = IndexRemovals(index, signer, own_writes.forget, own_writes.missed)
     return Container(
         submit_scores=SubmitScores(reading, index, batcher),
@@ -195,13 +191,13 @@ def _build(
         list_shards=ListShards(history, keeping, clock),
         batcher=batcher,
         history=history,
-        retention=PostgresRetention(postgres, pools.jobs),
-        removals=PostgresUnfinishedRemovals(postgres, pools.jobs),
+        retention=PostgresRetention(postgres, stores.jobs),
+        removals=PostgresUnfinishedRemovals(postgres, stores.jobs),
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
-        machine=machine,
-        breakers=NO_BREAKERS,
+        machine=stores.machine,
+        breakers=stores.breakers,
         fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
     )
 
@@ -232,6 +228,11 @@ def _hot_entries(settings: ReadSettings, reading: Reading, own_writes: OwnWrites
             entries_max=settings.hot_entries_max,
         ),
     )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
 
 
 async def _drain(batcher: SubmissionBatcher) -> None:

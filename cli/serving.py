@@ -62,7 +62,7 @@ async def serving(
         fleet = FleetSync(
             container.machine, container.fleet, SystemClock(), settings.state.directory
         )
-        use_cases = _use_cases(container, settings, member, fleet)
+        use_cases = _use_cases(container, settings, fleet)
         server = Server(use_cases, settings.server, health)
         try:
             await server.start()
@@ -104,9 +104,7 @@ def _member(container: Container, worker: int) -> MachineWorker:
         raise NotConfigured("too many workers share the state directory") from error
 
 
-def _use_cases(
-    container: Container, settings: Settings, member: MachineWorker, fleet: FleetSync
-) -> UseCases:
+def _use_cases(container: Container, settings: Settings, fleet: FleetSync) -> UseCases:
     clock = SystemClock()
     return UseCases(
         submit_scores=container.submit_scores,
@@ -124,7 +122,6 @@ def _use_cases(
         levers=levers_of(
             container.machine,
             clock,
-            worker=member.worker,
             faults_enabled=settings.server.faults,
             publish=fleet.nudge,
         ),

@@ -164,9 +164,9 @@ class MachineFile:
 
     def claim(self, worker: int) -> int:
         """A line for this process: that of its slot, or the next free one where another live
-        process has it. Raises MachineBusy, also when all 32 are taken.
+        process has it. Raises MachineBusy, also when all lines are taken.
         """
-        with self._locked(_OPEN_WAIT_S):
+        with self._locked(_WRITE_WAIT_S):
             taken = {line.worker for line in self.workers() if line.pid != os.getpid()}
             for offset in range(WORKERS_MAX):
                 slot = (worker + offset) % WORKERS_MAX

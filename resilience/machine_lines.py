@@ -12,7 +12,10 @@ from mmap import mmap
 from pathlib import Path
 from typing import Final, NamedTuple
 
-WORKERS_MAX: Final = 32
+from resilience.breaker import State
+
+WORKERS_MAX: Final = 96
+"""Lines: 64 workers are the most that may be set, and while one is replaced there are two of it."""
 SILENCE_MAX_NS: Final = 5 * 10**9
 """A worker that has said nothing for so long counts as gone."""
 
@@ -26,8 +29,8 @@ _ENDED: Final = frozenset(b"ZX")
 
 
 class Reading(NamedTuple):
-    """What a worker's breaker is: `state` as resilience.breaker.State; `open_until_ns` on the
-    monotonic clock, 0 while it is not open.
+    """What a worker's breaker is: `state` as a State; `open_until_ns` on the monotonic clock, 0
+    while it is not open.
     """
 
     state: int
@@ -107,7 +110,7 @@ class Lines:
         )
 
 
-_UNKNOWN: Final = Reading(1, 0.0, 0.0, 0)
+_UNKNOWN: Final = Reading(State.CLOSED, 0.0, 0.0, 0)
 
 
 def line_bytes(name_count: int) -> int:

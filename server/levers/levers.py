@@ -15,24 +15,22 @@ from server.levers.watch_breakers import WatchBreakers
 
 @dataclass(frozen=True, slots=True)
 class Levers:
-    """What operators can do to the machinery. `worker` is the slot of the one that answers."""
+    """What operators can do to the machinery."""
 
     list_breakers: ListBreakers
     set_breaker: SetBreaker
     watch_breakers: WatchBreakers
     faults: ManageFaults
-    worker: int
 
     def shard_state(self, shard: int) -> int:
         """What the breaker of this worker does with calls to a shard of the index."""
-        return self.list_breakers.state_of(f"redis/shard-{shard:02}", self.worker)
+        return self.list_breakers.state_here(f"redis/shard-{shard:02}")
 
 
 def levers_of(
     machine: MachineFile,
     clock: Clock,
     *,
-    worker: int,
     faults_enabled: bool,
     publish: Callable[[], None],
 ) -> Levers:
@@ -43,5 +41,4 @@ def levers_of(
         set_breaker=SetBreaker(machine, clock, list_breakers, publish),
         watch_breakers=WatchBreakers(list_breakers),
         faults=ManageFaults(machine, clock, faults_enabled),
-        worker=worker,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from core.ports import Clock
+from resilience.breaker import State
 from resilience.machine import MachineFile
 from resilience.machine_lines import WorkerLine
 from resilience.machine_slots import Setting
@@ -15,10 +17,7 @@ from resilience.overrides import Mode
 from server.levers.names import parent_of
 from server.levers.views import BreakerView, WorkerView
 
-_SEVERITY: Final = {1: 0, 3: 1, 2: 2}
-"""Closed, half-open, open."""
-_CLOSED: Final = 1
-_OPEN: Final = 2
+_SEVERITY: Final = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 _MOMENT_MS: Final = 100
 """To which the end of an opening is told: two clocks are never read at the same time."""
 
@@ -39,12 +38,12 @@ class ListBreakers:
             _view(name, settings, workers, wall_ms) for name in sorted(names or self.machine.names)
         ]
 
-    def state_of(self, name: str, worker: int) -> int:
-        """What one worker makes of a breaker; closed where it has not told yet."""
+    def state_here(self, name: str) -> int:
+        """What this worker makes of a breaker; closed where it has not told yet."""
         for line in self.machine.workers():
-            if line.worker == worker:
+            if line.pid == os.getpid():
                 return line.readings[name].state
-        return _CLOSED
+        return State.CLOSED
 
 
 def _view(
@@ -55,7 +54,11 @@ def _view(
     ends_ms = [worker.open_until_ms for worker in workers if worker.open_until_ms is not None]
     return BreakerView(
         name=name,
-        state=max((worker.state for worker in workers), key=_severity, default=_CLOSED),
+        state=max(
+            (worker.state for worker in workers),
+            key=lambda state: _SEVERITY[State(state)],
+            default=State.CLOSED,
+        ),
         mode=Mode.AUTO if setting is None else Mode(setting.kind),
         failure_rate=max((worker.failure_rate for worker in workers), default=0.0),
         slow_rate=max((worker.slow_rate for worker in workers), default=0.0),
@@ -71,14 +74,10 @@ def _deciding(name: str, settings: Mapping[str, Setting]) -> Setting | None:
     return min(found, key=lambda setting: setting.kind, default=None)
 
 
-def _severity(state: int) -> int:
-    return _SEVERITY.get(state, 0)
-
-
 def _worker_view(line: WorkerLine, name: str, wall_ms: int) -> WorkerView:
     reading = line.readings[name]
     open_until_ms = None
-    if reading.state == _OPEN and reading.open_until_ns:
+    if reading.state == State.OPEN and reading.open_until_ns:
         moment_ms = wall_ms + reading.open_until_ns // 1_000_000
         open_until_ms = round(moment_ms / _MOMENT_MS) * _MOMENT_MS
     return WorkerView(

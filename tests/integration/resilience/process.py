@@ -16,9 +16,10 @@ import sys
 import time
 from pathlib import Path
 
+from resilience.breakers import Breakers
 from resilience.machine import MachineBusy, MachineFile
 from resilience.machine_slots import Setting
-from resilience.machine_worker import NO_BREAKERS, MachineWorker
+from resilience.machine_worker import MachineWorker
 from resilience.overrides import Mode
 
 NAMES = ("postgres/write", "redis", "redis/shard-00", "redis/shard-01")
@@ -38,7 +39,7 @@ def say(*words: object) -> None:
 
 async def work(file: MachineFile, slot: int) -> None:
     """Tells what it comes to see; looks for modes as often as calls would."""
-    member = MachineWorker(file, NO_BREAKERS, slot)
+    member = MachineWorker(file, Breakers({}, rng=random.Random(1)), slot)
     looking = asyncio.create_task(member.run())
     await asyncio.sleep(0)
     say("ready")

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resilience import machine_layout
+from resilience.breakers import Breakers
 from resilience.faults import Fault, FaultKind
 from resilience.machine import CLEARED, MachineBusy, MachineFile
 from resilience.machine_lines import SILENCE_MAX_NS, Reading, WorkerLine
 from resilience.machine_slots import COPY_BYTES, SLOT_BYTES, Setting, Slot
-from resilience.machine_worker import NO_BREAKERS, MachineWorker
+from resilience.machine_worker import MachineWorker
 from resilience.overrides import Mode
 
 NAMES = ("postgres/read", "postgres/write", "redis", "redis/shard-00")
@@ -187,7 +188,7 @@ def test_a_change_that_was_not_counted_is_seen_all_the_same(
     writer = MachineFile(folder, NAMES)
     writer._override_slots[NAME].write(forced())
     assert file.mode(NAME) is Mode.AUTO
-    MachineWorker(file, NO_BREAKERS).tick()
+    MachineWorker(file, Breakers({}, rng=Random(1))).tick()
 
     assert file.mode(NAME) is Mode.FORCED_OPEN
     writer.close()

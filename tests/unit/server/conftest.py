@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from random import Random
 
 import grpc
 import pytest
 
 from bootstrap.server_settings import ServerSettings
+from resilience.breakers import Breakers
 from resilience.machine import MachineFile
-from resilience.machine_worker import NO_BREAKERS, MachineWorker
+from resilience.machine_worker import MachineWorker
 from server.app import Server
 from server.health import Health
 from tests.unit.server.fakes import BREAKERS, Fakes, Serving
@@ -41,7 +43,7 @@ def machine(tmp_path: Path) -> Iterator[MachineFile]:
 async def serving(settings: ServerSettings, machine: MachineFile) -> AsyncIterator[Serving]:
     """A started server, the only worker of its machine."""
     fakes = Fakes()
-    member = MachineWorker(machine, NO_BREAKERS)
+    member = MachineWorker(machine, Breakers({}, rng=Random(1)))
     looking = asyncio.create_task(member.run())
     health = Health(("postgres", "redis"))
     server = Server(fakes.use_cases(machine), settings, health)

@@ -139,7 +139,6 @@ class Fakes:
             levers=levers_of(
                 machine,
                 SystemClock(),
-                worker=0,
                 faults_enabled=self.faults_enabled,
                 publish=lambda: self.calls.append("publish"),
             ),
