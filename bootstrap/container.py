@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootstrap.errors import NotConfigured
+from bootstrap.guarding import make_breakers, make_prober
 from bootstrap.read_settings import ReadSettings
 from bootstrap.settings import Settings, TokenSettings
 from core.batch_get_entries import BatchGetEntries
@@ -37,6 +38,10 @@ from core.removal_ports import UnfinishedRemovals
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.watch_entries import WatchEntries
+from resilience.breakers import Breakers
+from resilience.faults import NO_FAULTS, Faults
+from resilience.observer import Observer
+from resilience.overrides import NO_OVERRIDES, Overrides
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.router import Router
@@ -81,11 +86,19 @@ class Container:
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
+    breakers: Breakers
 
 
 @asynccontextmanager
-async def open_container(settings: Settings) -> AsyncIterator[Container]:
-    """The object graph of a process. What it did not open it does not close.
+async def open_container(
+    settings: Settings,
+    *,
+    overrides: Overrides = NO_OVERRIDES,
+    faults: Faults = NO_FAULTS,
+    observer: Observer | None = None,
+) -> AsyncIterator[Container]:
+    """The object graph of a process. What it did not open it does not close. `overrides` and
+    `faults` are what operators want of its breakers, whose counts `observer` is told.
 
     Returns as soon as PostgreSQL has given the signing keys. Raises NotConfigured,
     LedgerUnavailable.
@@ -94,16 +107,22 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         dsn = postgres_dsn(settings)
         if not settings.redis.nodes:
             raise NotConfigured("STANDINGS_REDIS_NODES is not set")
+        breakers = make_breakers(overrides, faults, observer)
         write, read, jobs = [
-            await stack.enter_async_context(open_pool(settings.postgres, dsn, use))
+            await stack.enter_async_context(open_pool(settings.postgres, dsn, use, breakers))
             for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)
         ]
-        router = Router(settings.redis, rng=random.Random())  # noqa: S311  # jitter only
+        rng = random.Random()  # noqa: S311  # jitter only
+        router = Router(settings.redis, rng=rng, breakers=breakers)
         await router.open()
         stack.push_async_callback(router.aclose)
+        pools = {PoolUse.WRITE: write, PoolUse.READ: read, PoolUse.JOBS: jobs}
+        probing = asyncio.create_task(make_prober(breakers, router, pools).run())
+        stack.push_async_callback(_end, probing)
         await _require_schema(write)
         signer = TokenSigner(await _secrets(settings.tokens, write))
-        container = _build(settings, _Pools(write, read, jobs), router, signer)
+        stores = _Stores(write, read, jobs, router, breakers)
+        container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
         yield container
@@ -122,32 +141,34 @@ def postgres_dsn(settings: Settings, *, direct: bool = False) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pools:
+class _Stores:
     write: Pool
     read: Pool
     jobs: Pool
+    router: Router
+    breakers: Breakers
 
 
-def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigner) -> Container:
+def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Container:
     clock = SystemClock()
     postgres = settings.postgres
-    boards = PostgresBoards(postgres, write=pools.write, read=pools.read)
-    history = PostgresHistory(pools.jobs)
-    keeping = RedisIndexKeeping(router, clock)
+    boards = PostgresBoards(postgres, write=stores.write, read=stores.read)
+    history = PostgresHistory(stores.jobs)
+    keeping = RedisIndexKeeping(stores.router, clock)
     build = BuildIndex(history, keeping)
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
-    index = RedisIndex(router)
+    index = RedisIndex(stores.router)
     reading = Reading(
         boards=BoardDirectory(boards, clock),
         entries=index,
-        ledger=PostgresLedger(postgres, write=pools.write, read=pools.read),
+        ledger=PostgresLedger(postgres, write=stores.write, read=stores.read),
         signer=signer,
         clock=clock,
     )
     batcher = SubmissionBatcher(
         ledger=reading.ledger, index=index, boards=reading.boards, observer=own_writes
     )
-    removal = PostgresRemoval(postgres, write=pools.write, jobs=pools.jobs)
+    removal = PostgresRemoval(postgres, write=stores.write, jobs=stores.jobs)
     removed = IndexRemovals(index, signer, own_writes.forget, own_writes.missed)
     return Container(
         submit_scores=SubmitScores(reading, index, batcher),
@@ -166,11 +187,12 @@ def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigne
         list_shards=ListShards(history, keeping, clock),
         batcher=batcher,
         history=history,
-        retention=PostgresRetention(postgres, pools.jobs),
-        removals=PostgresUnfinishedRemovals(postgres, pools.jobs),
+        retention=PostgresRetention(postgres, stores.jobs),
+        removals=PostgresUnfinishedRemovals(postgres, stores.jobs),
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
+        breakers=stores.breakers,
     )
 
 
@@ -200,6 +222,11 @@ def _hot_entries(settings: ReadSettings, reading: Reading, own_writes: OwnWrites
             entries_max=settings.hot_entries_max,
         ),
     )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
 
 
 async def _drain(batcher: SubmissionBatcher) -> None:

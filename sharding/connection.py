@@ -18,7 +18,7 @@ from typing import Final, cast
 from hiredis import ProtocolError, Reader, pack_command
 
 from sharding.library import Command
-from sharding.replies import NodeLost, Reply
+from sharding.replies import Answer, NodeBusy, NodeLost, Reply
 from sharding.slot_map import Address
 
 # Its stub knows only commands of one word.
@@ -30,10 +30,10 @@ _WRITE_BUFFER_BYTES_MAX: Final = 4 * 2**20
 
 @dataclass(slots=True)
 class _Call:
-    future: asyncio.Future[list[Reply] | NodeLost]
+    future: asyncio.Future[Answer | NodeLost]
     expected: int
     sent_at: float
-    replies: list[Reply] = field(default_factory=list)
+    replies: Answer = field(default_factory=Answer)
 
 
 class NodeConnection(asyncio.Protocol):
@@ -81,17 +81,17 @@ class NodeConnection(asyncio.Protocol):
         """Calls that wait for an answer."""
         return len(self._pending)
 
-    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply] | NodeLost]:
+    def send(self, commands: Sequence[Command]) -> asyncio.Future[Answer | NodeLost]:
         """Sends commands with nothing between them; their replies, in order, come together.
 
         The future never fails: errors are replies, and a lost node is one as well. Cancelling it
         does not take the commands back.
         """
-        future: asyncio.Future[list[Reply] | NodeLost] = self._loop.create_future()
+        future: asyncio.Future[Answer | NodeLost] = self._loop.create_future()
         if not self.usable:
             future.set_result(NodeLost("the connection is closed"))
         elif self._congested or len(self._pending) >= self._pending_calls_max:
-            future.set_result(NodeLost("too many calls wait for this node"))
+            future.set_result(NodeBusy("too many calls wait for this node"))
         else:
             now = self._loop.time()
             if not self._outgoing:
@@ -154,6 +154,7 @@ class NodeConnection(asyncio.Protocol):
         call.replies.append(reply)
         if len(call.replies) == call.expected:
             self._pending.popleft()
+            call.replies.took_s = self._heard_at - call.sent_at
             if not call.future.done():
                 call.future.set_result(call.replies)
 

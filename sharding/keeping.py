@@ -137,7 +137,8 @@ class RedisIndexKeeping:
         unbuilt: list[tuple[int, int]] = []
         for seasons in _slices(season_numbers):
             questions = {shard: _state_question(shard, seasons) for shard in SHARDS}
-            replies = await ask(self._router, Question("state", [(len(seasons),)], questions))
+            question = Question("state", [(len(seasons),)], questions)
+            replies = await ask(self._router, question, self._router.deadline())
             for shard, (reply,) in replies.items():
                 places = _add(states[shard], reply)
                 unbuilt += [(seasons[place], shard) for place in places]

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from sharding.connection import NodeConnection
 from sharding.library import LIBRARY, Command
-from sharding.replies import NodeLost, Reply
+from sharding.replies import Answer, NodeLost
 from sharding.settings import RedisSettings
 from sharding.slot_map import Address
 
@@ -61,7 +61,7 @@ class Node:
             self._connection is None or self._connection.pending_count == 0
         )
 
-    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply] | NodeLost]:
+    def send(self, commands: Sequence[Command]) -> asyncio.Future[Answer | NodeLost]:
         """As NodeConnection.send, over a connection that is made now if there is none."""
         if self._connection is not None and self._connection.usable:
             return self._connection.send(commands)
@@ -83,7 +83,7 @@ class Node:
             self._connection.abort()
             await self._connection.wait_closed()
 
-    async def _connect_and_send(self, commands: Sequence[Command]) -> list[Reply] | NodeLost:
+    async def _connect_and_send(self, commands: Sequence[Command]) -> Answer | NodeLost:
         if self._connecting is None:
             now = asyncio.get_running_loop().time()
             if now < self._retry_at_s:

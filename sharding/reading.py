@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from core.errors import IndexUnavailable, IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
+from sharding.guards import Passage
 from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
-from sharding.replies import NodeLost, Reply
+from sharding.replies import NodeLost, Reply, ShardRefused
 from sharding.router import Router
 
 Replies = dict[int, list[Reply]]
@@ -45,24 +46,37 @@ class Question:
         return LIBRARY.read(self.function, one.keys, (*shared, *one.args))
 
 
-async def ask(router: Router, question: Question) -> Replies:
+async def ask(router: Router, question: Question, deadline: float) -> Replies:
     """What the shards say; where one does not answer, its replies hold the trouble.
 
     A call to a node cannot be redirected, and what it finds of a shard that is about to move says
     nothing: so whatever is no plain answer is asked again with the keys declared.
-    Cost: one round trip, and one more for shards in trouble.
+    Cost: one round trip, and one more for shards in trouble; none for those whose breaker is open.
     """
-    deadline = router.deadline()
-    groups = router.by_node(question.shards)
+    with router.guards.admit(question.shards, deadline) as passage:
+        replies = await router.guards.through(
+            passage, deadline, lambda: _ask(router, question, passage, deadline)
+        )
+        passage.settle({shard: _worst(rounds) for shard, rounds in replies.items()})
+    for shard, refusal in passage.refused.items():
+        replies[shard] = [refusal] * len(question.rounds)
+    return replies
+
+
+async def _ask(router: Router, question: Question, passage: Passage, deadline: float) -> Replies:
+    groups = router.by_node(passage.shards)
     calls = {node: question.to_node(shards) for node, shards in groups.items()}
     replies: Replies = {
         shard: [NodeLost("no node is known to own it")] * len(question.rounds)
-        for shard in question.shards
+        for shard in passage.shards
     }
     for node, answer in (await router.call_nodes(calls, deadline)).items():
-        rounds = [answer] * len(question.rounds) if isinstance(answer, NodeLost) else answer
+        if isinstance(answer, NodeLost):
+            replies.update((shard, [answer] * len(question.rounds)) for shard in groups[node])
+            continue
+        passage.took(groups[node], answer.took_s)
         for place, shard in enumerate(groups[node]):
-            replies[shard] = [one[place] if isinstance(one, list) else one for one in rounds]
+            replies[shard] = [one[place] if isinstance(one, list) else one for one in answer]
     await _ask_alone(router, question, replies, deadline)
     return replies
 
@@ -72,11 +86,24 @@ async def _ask_alone(router: Router, question: Question, replies: Replies, deadl
         doubtful = {
             shard: question.to_shard(shard, shared)
             for shard, rounds in replies.items()
-            if not isinstance(rounds[number], list) and rounds[number] != b"BEHIND"
+            if _is_doubtful(rounds[number])
+            and (not isinstance(rounds[number], NodeLost) or router.may_try_again(shard, deadline))
         }
         if doubtful:
-            for shard, reply in (await router.call_shards(doubtful, deadline)).items():
+            for shard, reply in (await router.follow_shards(doubtful, deadline)).items():
                 replies[shard][number] = reply[0] if isinstance(reply, list) else reply
+
+
+def _is_doubtful(reply: Reply) -> bool:
+    return not isinstance(reply, list) and reply != b"BEHIND"
+
+
+def _worst(rounds: Sequence[Reply]) -> Reply:
+    """What went wrong in some round; else the first reply."""
+    for reply in rounds:
+        if isinstance(reply, Exception):
+            return reply
+    return rounds[0] if rounds else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +125,9 @@ class SeasonRead:
         Raises IndexUnbuilt, IndexUnavailable, ReadBehind. Cost: as `ask`.
         """
         questions = {shard: self._question(shard, args) for shard, args in shards.items()}
-        replies = await ask(self.router, Question(function, rounds, questions))
+        replies = await ask(
+            self.router, Question(function, rounds, questions), self.router.read_deadline()
+        )
         require_answers(replies)
         return replies
 
@@ -131,8 +160,10 @@ def require_answers(replies: Replies) -> None:
         raise IndexUnbuilt(bad)
     if words == {b"BEHIND"}:
         raise ReadBehind(bad)
-    cause = next((reply for reply in bad.values() if isinstance(reply, Exception)), None)
-    raise IndexUnavailable(bad) from cause
+    causes = [reply for reply in bad.values() if isinstance(reply, Exception)]
+    waits_s = [cause.retry_after_s for cause in causes if isinstance(cause, ShardRefused)]
+    retry_after_ms = int(max(waits_s) * 1000) if waits_s else None
+    raise IndexUnavailable(bad, retry_after_ms=retry_after_ms) from next(iter(causes), None)
 
 
 def _word(reply: Reply) -> bytes:

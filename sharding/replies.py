@@ -16,8 +16,30 @@ class NodeLost(Exception):
     """
 
 
+class NodeBusy(NodeLost):
+    """More calls wait for a node than may."""
+
+
+class ShardRefused(NodeLost):
+    """A shard was not asked, because it keeps failing."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("the shard's breaker is open")
+        self.retry_after_s = retry_after_s
+
+
 Reply = bytes | int | list["Reply"] | ReplyError | NodeLost | None
 """As hiredis decodes RESP2; a lost node is an answer too, so that one costs the others nothing."""
+
+
+class Answer(list[Reply]):
+    """What a node replied to some commands, and how long that took."""
+
+    __slots__ = ("took_s",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.took_s = 0.0
 
 
 class Trouble(Enum):

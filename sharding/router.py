@@ -13,10 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from sharding.keys import SHARDS
+from resilience.breaker import Outcome
+from resilience.breakers import Breakers
+from resilience.deadline import left_s
+from resilience.guard import SHORT_S
+from sharding.guards import REDIS_BREAKERS, Passage, ShardGuards
+from sharding.keys import SHARDS, meta_key
 from sharding.library import Command
 from sharding.node import Node, NodeOptions
-from sharding.replies import NodeLost, Reply, Trouble, target_of, trouble_in
+from sharding.replies import Answer, NodeLost, Reply, Trouble, target_of, trouble_in
 from sharding.settings import RedisSettings
 from sharding.slot_map import Address, SlotMap
 
@@ -45,7 +50,11 @@ class _Route:
 class Router:
     """The nodes of a cluster and the map of the shards. Use between `open` and `aclose`."""
 
-    def __init__(self, settings: RedisSettings, *, rng: random.Random) -> None:
+    def __init__(
+        self, settings: RedisSettings, *, rng: random.Random, breakers: Breakers | None = None
+    ) -> None:
+        """Without `breakers` it has its own."""
+        self.guards = ShardGuards(breakers or Breakers(REDIS_BREAKERS, rng=rng))
         self._settings = settings
         self._options = NodeOptions.of(settings, rng)
         self._seeds = [Address.parse(node) for node in settings.nodes]
@@ -70,7 +79,16 @@ class Router:
 
     def deadline(self) -> float:
         """The latest end of an operation that starts now, by the loop's clock."""
-        return asyncio.get_running_loop().time() + self._settings.operation_timeout_s
+        return self._after(self._settings.operation_timeout_s)
+
+    def read_deadline(self) -> float:
+        """The same for a read."""
+        return self._after(self._settings.read_timeout_s)
+
+    def may_try_again(self, shard: int, deadline: float) -> bool:
+        """Whether a call that was lost may be made once more."""
+        in_time = asyncio.get_running_loop().time() < deadline
+        return in_time and self.guards.may_try_again(shard)
 
     def owner(self, shard: int) -> Address | None:
         """The node that owns a shard, as far as we know."""
@@ -82,7 +100,7 @@ class Router:
 
     async def call_nodes(
         self, calls: Mapping[Address, Sequence[Command]], deadline: float
-    ) -> dict[Address, list[Reply] | NodeLost]:
+    ) -> dict[Address, Answer | NodeLost]:
         """Sends each node its commands, all nodes at once, and returns what came in time.
 
         Redirects are not followed: these commands are not about one shard.
@@ -99,7 +117,25 @@ class Router:
     ) -> dict[int, Reply]:
         """Sends each shard its command, those of one node in one write, and follows each to where
         its shard is. The keys of the command must be declared.
+
+        Shards whose breaker is open are not asked; their reply is ShardRefused.
         """
+        with self.guards.admit(commands, deadline) as passage:
+            replies = await self.guards.through(
+                passage,
+                deadline,
+                lambda: self.follow_shards(
+                    {shard: commands[shard] for shard in passage.shards}, deadline, passage
+                ),
+            )
+            passage.settle(replies)
+        replies |= passage.refused
+        return replies
+
+    async def follow_shards(
+        self, commands: Mapping[int, Command], deadline: float, passage: Passage | None = None
+    ) -> dict[int, Reply]:
+        """As call_shards, for shards that were let through."""
         groups = self.by_node(commands)
         calls = {node: [commands[shard] for shard in shards] for node, shards in groups.items()}
         replies: dict[int, Reply] = dict.fromkeys(commands, NodeLost("no node is known to own it"))
@@ -108,6 +144,8 @@ class Router:
                 replies.update(dict.fromkeys(groups[node], answer))
             else:
                 replies.update(zip(groups[node], answer, strict=True))
+                if passage is not None:
+                    passage.took(groups[node], answer.took_s)
         troubled = [shard for shard in commands if trouble_in(replies[shard]) is not None]
         if troubled:
             followed = await asyncio.gather(
@@ -115,6 +153,18 @@ class Router:
             )
             replies.update(zip(troubled, followed, strict=True))
         return replies
+
+    async def probe(self, shard: int) -> Outcome:
+        """What a cheap read of a shard says, whatever its breaker says."""
+        deadline = self.read_deadline()
+        command: Command = (b"EXISTS", meta_key(shard))
+        reply = (await self.follow_shards({shard: command}, deadline))[shard]
+        match trouble_in(reply):
+            case None:
+                return Outcome.OK
+            case Trouble.LOST:
+                return Outcome.LOST
+        return Outcome.FAILED
 
     async def _follow(self, shard: int, command: Command, reply: Reply, deadline: float) -> Reply:
         """Sends a command on until it is answered, or until its route ends."""
@@ -124,8 +174,10 @@ class Router:
             return reply
         route = _Route(owner)
         loop = asyncio.get_running_loop()
-        while (trouble := trouble_in(reply)) is not None:
-            if loop.time() >= deadline or not await self._redirect(route, shard, trouble, reply):
+        # Without time for an answer, whatever the trouble is would only turn into a lost node.
+        last_s = deadline - SHORT_S
+        while (trouble := trouble_in(reply)) is not None and loop.time() < last_s:
+            if not await self._redirect(route, shard, trouble, reply) or loop.time() >= last_s:
                 break
             commands = [_ASKING, command] if route.asking else [command]
             answer = (await self._exchange({route.address: commands}, deadline))[route.address]
@@ -139,7 +191,7 @@ class Router:
             route.address = target_of(reply, asked=route.address)
             route.asking = trouble is Trouble.ASK
             if trouble is Trouble.MOVED:
-                self._map = self._map.moved(shard, route.address)
+                self._take(self._map.moved(shard, route.address))
                 self._map_doubted.set()
             return route.hops <= _HOPS_MAX
         if trouble is Trouble.TRY_AGAIN:
@@ -158,7 +210,7 @@ class Router:
         if trouble is Trouble.LOST:
             route.losses += 1
             self._restart(route, shard)
-            return route.losses == 1
+            return route.losses == 1 and self.guards.may_try_again(shard)
         return False
 
     def _restart(self, route: _Route, shard: int) -> None:
@@ -168,10 +220,10 @@ class Router:
 
     async def _exchange(
         self, calls: Mapping[Address, Sequence[Command]], deadline: float
-    ) -> dict[Address, list[Reply] | NodeLost]:
+    ) -> dict[Address, Answer | NodeLost]:
         """One round trip to some nodes; those that do not answer in time are lost."""
         futures = {node: self._node(node).send(commands) for node, commands in calls.items()}
-        answers: dict[Address, list[Reply] | NodeLost] = {}
+        answers: dict[Address, Answer | NodeLost] = {}
         if not futures:
             return answers
         left_s = deadline - asyncio.get_running_loop().time()
@@ -197,9 +249,11 @@ class Router:
 
     async def _keep_map(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.map_refresh_s):
-                    await self._map_doubted.wait()
+            # While shards are not asked, nobody finds out that they moved.
+            if not self.guards.any_shut:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.map_refresh_s):
+                        await self._map_doubted.wait()
             await self._refresh()
             # After it, so that a dead node met on the way does not ask for the next one.
             self._map_doubted.clear()
@@ -220,9 +274,19 @@ class Router:
             with suppress(ValueError):
                 fresh = SlotMap.parse(answer[0], asked=address)
                 if any(fresh.owners[shard] is not None for shard in SHARDS):
-                    self._map = fresh
+                    self._take(fresh)
                     await self._forget_strangers()
                     return
+
+    def _take(self, fresh: SlotMap) -> None:
+        """Puts a map in place. What failed elsewhere does not count against a shard's new node."""
+        for shard, (old, new) in enumerate(zip(self._map.owners, fresh.owners, strict=True)):
+            if old is not None and new is not None and old != new:
+                self.guards.renew(shard)
+        self._map = fresh
+
+    def _after(self, timeout_s: float) -> float:
+        return asyncio.get_running_loop().time() + left_s(timeout_s)
 
     async def _forget_strangers(self) -> None:
         strangers = [
@@ -234,7 +298,7 @@ class Router:
             await self._nodes.pop(address).aclose()
 
 
-def _lacks_functions(answer: list[Reply] | NodeLost) -> bool:
+def _lacks_functions(answer: Answer | NodeLost) -> bool:
     return not isinstance(answer, NodeLost) and any(
         trouble_in(reply) is Trouble.FUNCTION_MISSING for reply in answer
     )

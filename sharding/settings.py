@@ -28,9 +28,12 @@ class RedisSettings(BaseModel):
     """The authorities that may sign the nodes' certificates; None: those of the system."""
     operation_timeout_s: float = Field(default=0.5, gt=0, le=30)
     """How long one operation may take, redirects and second tries included."""
+    read_timeout_s: float = Field(default=0.2, gt=0, le=30)
+    """The same for reads: soon enough that something else can answer in a node's place."""
     connect_timeout_s: float = Field(default=1.0, gt=0, le=30)
-    response_timeout_s: float = Field(default=1.0, gt=0, le=60)
-    """A connection on which calls wait and nothing comes for longer is closed, and they fail."""
+    response_timeout_s: float = Field(default=0.25, gt=0, le=60)
+    """A connection on which calls wait and nothing comes for longer is closed, and they all fail:
+    that tells of a node that stands still before each of its shards is found out alone."""
     map_refresh_s: float = Field(default=15.0, ge=1, le=600)
     """How often the slot map is asked for when nothing suggests that it changed."""
     pending_calls_max: int = Field(default=4096, ge=1, le=1_000_000)

@@ -14,7 +14,9 @@ from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from core.errors import InvalidInput, LedgerUnavailable, QueueFull, StandingsError, WriteConflict
+from resilience.breaker import Outcome
 from resilience.breakers import Breakers
+from resilience.deadline import within
 from resilience.errors import CircuitOpen, Refused
 from resilience.guard import Guard
 from storage.guarding import POSTGRES_BREAKERS, judge
@@ -32,6 +34,11 @@ DATA_ERRORS: Final = (pg.DataError, pg.IntegrityError)
 _WAITING_PER_CONNECTION: Final = 16
 """Callers that may wait for each connection before more are refused."""
 
+
+_PROBE: Final = Statement.of("select from boards limit 1")
+_PROBE_WRITES: Final = Statement.of("select nextval('arrival_flush')")
+"""Numbers may be left out. Neither a standby nor a full disk gives one."""
+_PROBE_TIMEOUT_S: Final = 0.5
 
 KEEPALIVES: Final[dict[str, Any]] = {
     "tcp_user_timeout": 2000,
@@ -53,9 +60,12 @@ class PoolUse(Enum):
 class Pool:
     """Connections, and what every call goes through to get one."""
 
-    def __init__(self, connections: AsyncConnectionPool[Connection], guard: Guard) -> None:
+    def __init__(
+        self, connections: AsyncConnectionPool[Connection], guard: Guard, *, probe: Statement
+    ) -> None:
         self._connections = connections
         self._guard = guard
+        self._probe = probe
 
     def require(self) -> None:
         """Raises LedgerUnavailable while no call would be let through."""
@@ -98,6 +108,21 @@ class Pool:
                 if _is_up(connection):
                     yield connection
                     return
+
+    async def probe(self) -> Outcome:
+        """What a statement of no consequence says of the server, past the guard."""
+
+        async def look() -> None:
+            async with self.connection() as connection:
+                await execute(connection, self._probe, {})
+
+        try:
+            await within(_PROBE_TIMEOUT_S, look())
+        except TimeoutError:
+            return Outcome.LOST
+        except Exception as error:  # noqa: BLE001 - the judge looks at whatever it is
+            return judge(error)
+        return Outcome.OK
 
     async def wait(self, timeout_s: float) -> None:
         """Returns when the first connections are made. Raises PoolTimeout."""
@@ -150,7 +175,7 @@ async def open_pool(
     # A commit that was begun is not taken back when its caller goes: it will be asked for again.
     guard = Guard(breakers, f"postgres/{use.value}", judge=judge, shielded=use is PoolUse.WRITE)
     try:
-        yield Pool(pool, guard)
+        yield Pool(pool, guard, probe=_PROBE_WRITES if use is PoolUse.WRITE else _PROBE)
     finally:
         await pool.close(timeout=2)
 

@@ -1,0 +1,38 @@
+"""The breakers of a process, and what finds out that they may close."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from functools import partial
+
+from resilience.breakers import Breakers
+from resilience.faults import Faults
+from resilience.observer import Observer
+from resilience.overrides import Overrides
+from resilience.prober import Probe, Prober
+from sharding.guards import REDIS_BREAKERS, breaker_name
+from sharding.keys import SHARDS
+from sharding.router import Router
+from storage.guarding import POSTGRES_BREAKERS
+from storage.pool import Pool, PoolUse
+
+
+def make_breakers(overrides: Overrides, faults: Faults, observer: Observer | None) -> Breakers:
+    """One for each shard of the index and each pool of PostgreSQL."""
+    return Breakers(
+        {**REDIS_BREAKERS, **POSTGRES_BREAKERS},
+        rng=random.Random(),  # noqa: S311  # jitter and chance only
+        overrides=overrides,
+        faults=faults,
+        observer=observer,
+    )
+
+
+def make_prober(breakers: Breakers, router: Router, pools: Mapping[PoolUse, Pool]) -> Prober:
+    """Asks what the breakers guard, and does so past them."""
+    probes: dict[str, Probe] = {
+        breaker_name(shard): partial(router.probe, shard) for shard in SHARDS
+    }
+    probes |= {f"postgres/{use.value}": pool.probe for use, pool in pools.items()}
+    return Prober(breakers, probes)
