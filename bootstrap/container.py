@@ -45,7 +45,9 @@ from storage.history import PostgresHistory
 from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
 from storage.migrations import pending_migrations
+from storage.observed_ledger import ObservedLedger
 from storage.pool import Pool, PoolUse, open_pool, translated
+from storage.pressure import OutboxRows, Pressure
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
@@ -81,6 +83,8 @@ class Container:
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
+    pressure: Pressure
+    measure_outbox: OutboxRows
 
 
 @asynccontextmanager
@@ -140,7 +144,7 @@ def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigne
     reading = Reading(
         boards=BoardDirectory(boards, clock),
         entries=index,
-        ledger=PostgresLedger(postgres, write=pools.write, read=pools.read),
+        ledger=ObservedLedger(PostgresLedger(postgres, write=pools.write, read=pools.read)),
         signer=signer,
         clock=clock,
     )
@@ -171,6 +175,8 @@ def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigne
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
+        pressure=Pressure({"write": pools.write, "read": pools.read, "jobs": pools.jobs}),
+        measure_outbox=OutboxRows(pools.jobs),
     )
 
 

@@ -9,6 +9,7 @@ from core.errors import IndexUnavailable, IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
 from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
+from sharding.metrics import ASKED_ALONE
 from sharding.replies import NodeLost, Reply
 from sharding.router import Router
 
@@ -75,6 +76,7 @@ async def _ask_alone(router: Router, question: Question, replies: Replies, deadl
             if not isinstance(rounds[number], list) and rounds[number] != b"BEHIND"
         }
         if doubtful:
+            ASKED_ALONE.inc(len(doubtful))
             for shard, reply in (await router.call_shards(doubtful, deadline)).items():
                 replies[shard][number] = reply[0] if isinstance(reply, list) else reply
 
