@@ -50,7 +50,9 @@ from storage.history import PostgresHistory
 from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
 from storage.migrations import pending_migrations
+from storage.observed_ledger import ObservedLedger
 from storage.pool import Pool, PoolUse, open_pool, translated
+from storage.pressure import OutboxRows, Pressure
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
@@ -87,6 +89,8 @@ class Container:
     build: BuildIndex
     leadership: Leadership
     breakers: Breakers
+    pressure: Pressure
+    measure_outbox: OutboxRows
 
 
 @asynccontextmanager
@@ -161,7 +165,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
     reading = Reading(
         boards=BoardDirectory(boards, clock),
         entries=index,
-        ledger=PostgresLedger(postgres, write=stores.write, read=stores.read),
+        ledger=ObservedLedger(PostgresLedger(postgres, write=stores.write, read=stores.read)),
         signer=signer,
         clock=clock,
     )
@@ -193,6 +197,8 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
         breakers=stores.breakers,
+        pressure=Pressure({"write": stores.write, "read": stores.read, "jobs": stores.jobs}),
+        measure_outbox=OutboxRows(stores.jobs),
     )
 
 

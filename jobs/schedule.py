@@ -22,6 +22,7 @@ PARTITIONS_S: Final = 3600.0
 TRIM_S: Final = 600.0
 PURGE_S: Final = 30.0
 REMOVALS_S: Final = 1.0
+MEASURE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def all_jobs(
     keeping: IndexKeeping,
     build: BuildIndex,
     removals: UnfinishedRemovals,
+    measure_outbox: Callable[[], Awaitable[None]],
     clock: Clock,
 ) -> Sequence[Job]:
     """Every job, each to be run at once at the start."""
@@ -50,4 +52,5 @@ def all_jobs(
         Job("trim-outbox", TRIM_S, TrimOutbox(retention)),
         Job("purge-boards", PURGE_S, PurgeBoards(retention, keeping)),
         Job("finish-removals", REMOVALS_S, FinishRemovals(removals)),
+        Job("measure-outbox", MEASURE_S, measure_outbox),
     )

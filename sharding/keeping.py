@@ -13,6 +13,7 @@ from core.types import IndexChange
 from sharding.apply import ShardBatch, apply_batches, by_shard
 from sharding.keys import SHARDS, SLOTS, copy_keys, done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
+from sharding.metrics import LAG_SECONDS, REPLAYED
 from sharding.reading import Question, ShardQuestion, ask
 from sharding.replies import Reply
 from sharding.router import Router
@@ -40,11 +41,14 @@ class RedisIndexKeeping:
     def __init__(self, router: Router, clock: Clock) -> None:
         self._router = router
         self._clock = clock
+        self._marks_ms: dict[int, int] = {}
 
     async def shards(self, season_numbers: Sequence[int]) -> Sequence[ShardStatus]:
         """As core.ports.IndexKeeping.shards."""
         states, _ = await self._states(season_numbers)
-        return [self._status(shard, state) for shard, state in states.items()]
+        statuses = [self._status(shard, state) for shard, state in states.items()]
+        self._measure_lag(statuses)
+        return statuses
 
     async def unbuilt(self, season_numbers: Sequence[int]) -> Sequence[tuple[int, int]]:
         """As core.ports.IndexKeeping.unbuilt."""
@@ -66,6 +70,7 @@ class RedisIndexKeeping:
             batch = by_shard(part).get(shard, ShardBatch())
             if (await apply_batches(self._router, told, {shard: batch}))[shard] is None:
                 return False
+        REPLAYED.inc(len(xids))
         return True
 
     async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:
@@ -143,6 +148,15 @@ class RedisIndexKeeping:
                 places = _add(states[shard], reply)
                 unbuilt += [(seasons[place], shard) for place in places]
         return states, unbuilt
+
+    def _measure_lag(self, statuses: Sequence[ShardStatus]) -> None:
+        """Also of shards that do not answer: they fall behind by what has passed since they did."""
+        now_ms = self._clock.now_ms()
+        for status in statuses:
+            if status.checkpoint_time_ms is not None:
+                self._marks_ms[status.shard] = status.checkpoint_time_ms
+        for shard, mark_ms in self._marks_ms.items():
+            LAG_SECONDS.labels(shard).set(max(0, now_ms - mark_ms) / 1000)
 
     def _status(self, shard: int, state: _ShardState) -> ShardStatus:
         owner = self._router.owner(shard)

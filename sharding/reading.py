@@ -10,6 +10,7 @@ from core.ports import Freshness, IndexView
 from sharding.guards import Passage
 from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
+from sharding.metrics import ASKED_ALONE
 from sharding.replies import NodeLost, Reply, ShardRefused
 from sharding.router import Router
 
@@ -90,6 +91,7 @@ async def _ask_alone(router: Router, question: Question, replies: Replies, deadl
             and (not isinstance(rounds[number], NodeLost) or router.may_try_again(shard, deadline))
         }
         if doubtful:
+            ASKED_ALONE.inc(len(doubtful))
             for shard, reply in (await router.follow_shards(doubtful, deadline)).items():
                 replies[shard][number] = reply[0] if isinstance(reply, list) else reply
 
