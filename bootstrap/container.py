@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootstrap.errors import NotConfigured
-from bootstrap.guarding import make_breakers, make_prober
+from bootstrap.guarding import make_breakers, make_prober, open_machine
 from bootstrap.read_settings import ReadSettings
 from bootstrap.settings import Settings, TokenSettings
 from core.batch_get_entries import BatchGetEntries
@@ -39,13 +39,15 @@ from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.watch_entries import WatchEntries
 from resilience.breakers import Breakers
-from resilience.faults import NO_FAULTS, Faults
+from resilience.faults import NO_FAULTS
+from resilience.fleet import FleetOverrides
+from resilience.machine import MachineFile
 from resilience.observer import Observer
-from resilience.overrides import NO_OVERRIDES, Overrides
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.router import Router
 from storage.boards import PostgresBoards
+from storage.breaker_overrides import PostgresBreakerOverrides
 from storage.history import PostgresHistory
 from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
@@ -88,21 +90,19 @@ class Container:
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
+    machine: MachineFile
     breakers: Breakers
     pressure: Pressure
     measure_outbox: OutboxRows
+    fleet: FleetOverrides
 
 
 @asynccontextmanager
 async def open_container(
-    settings: Settings,
-    *,
-    overrides: Overrides = NO_OVERRIDES,
-    faults: Faults = NO_FAULTS,
-    observer: Observer | None = None,
+    settings: Settings, *, observer: Observer | None = None
 ) -> AsyncIterator[Container]:
-    """The object graph of a process. What it did not open it does not close. `overrides` and
-    `faults` are what operators want of its breakers, whose counts `observer` is told.
+    """The object graph of a process. What it did not open it does not close. `observer` is told
+    the counts of its breakers.
 
     Returns as soon as PostgreSQL has given the signing keys. Raises NotConfigured,
     LedgerUnavailable.
@@ -111,7 +111,10 @@ async def open_container(
         dsn = postgres_dsn(settings)
         if not settings.redis.nodes:
             raise NotConfigured("STANDINGS_REDIS_NODES is not set")
-        breakers = make_breakers(overrides, faults, observer)
+        machine = open_machine(settings.state.directory)
+        stack.callback(machine.close)
+        faults = machine if settings.server.faults else NO_FAULTS
+        breakers = make_breakers(machine, faults, observer)
         write, read, jobs = [
             await stack.enter_async_context(open_pool(settings.postgres, dsn, use, breakers))
             for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)
@@ -125,7 +128,7 @@ async def open_container(
         stack.push_async_callback(_end, probing)
         await _require_schema(write)
         signer = TokenSigner(await _secrets(settings.tokens, write))
-        stores = _Stores(write, read, jobs, router, breakers)
+        stores = _Stores(write, read, jobs, router, breakers, machine)
         container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
@@ -151,6 +154,7 @@ class _Stores:
     jobs: Pool
     router: Router
     breakers: Breakers
+    machine: MachineFile
 
 
 def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Container:
@@ -196,9 +200,11 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
+        machine=stores.machine,
         breakers=stores.breakers,
         pressure=Pressure({"write": stores.write, "read": stores.read, "jobs": stores.jobs}),
         measure_outbox=OutboxRows(stores.jobs),
+        fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
     )
 
 

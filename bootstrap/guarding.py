@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
+from bootstrap.errors import NotConfigured
 from resilience.breakers import Breakers
 from resilience.faults import Faults
+from resilience.machine import MachineBusy, MachineFile
 from resilience.observer import Observer
 from resilience.overrides import Overrides
 from resilience.prober import Probe, Prober
@@ -16,6 +19,20 @@ from sharding.keys import SHARDS
 from sharding.router import Router
 from storage.guarding import POSTGRES_BREAKERS
 from storage.pool import Pool, PoolUse
+
+
+def open_machine(directory: Path) -> MachineFile:
+    """What operators want of the breakers of this machine, and what these are. Raises
+    NotConfigured.
+    """
+    breakers = {*REDIS_BREAKERS, *POSTGRES_BREAKERS}
+    parents = {name.partition("/")[0] for name in breakers}
+    try:
+        return MachineFile(directory, sorted(breakers | parents))
+    except MachineBusy as error:
+        raise NotConfigured(f"a frozen process holds what is in {directory}") from error
+    except OSError as error:
+        raise NotConfigured(f"no state can be kept in {directory}: {error.strerror}") from error
 
 
 def make_breakers(overrides: Overrides, faults: Faults, observer: Observer | None) -> Breakers:

@@ -28,6 +28,8 @@ class ServerSettings(BaseModel):
     """The age at which a worker is warm: its caches are filled."""
     reflection: bool = False
     """Whether tools may ask which services there are."""
+    faults: bool = False
+    """Whether operators may inject faults."""
     reuse_port: bool = False
     """Whether others may listen on the same port. The workers of a supervisor always may; its own
     start is stopped by a taken port."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from cli.breakers import breakers
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.health import health
 from cli.jobs import jobs
 from cli.migrate import migrate
 from cli.serve import serve
+from cli.shards import shards
 from cli.worker import worker
 
 app = typer.Typer(
@@ -20,8 +22,9 @@ app = typer.Typer(
     # A plain traceback: a decorated one may show the values of variables, passwords too.
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, jobs, demo, doctor, health):
+for command in (serve, migrate, jobs, demo, doctor, health, shards):
     app.command()(command)
+app.add_typer(breakers, name="breakers")
 app.command(hidden=True)(worker)
 
 

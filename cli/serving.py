@@ -18,8 +18,12 @@ from core.errors import StandingsError
 from core.submission_ids import SubmissionIds
 from jobs.runner import JobRunner
 from jobs.schedule import all_jobs
+from resilience.machine import MachineBusy
+from resilience.machine_worker import MachineWorker
 from server.app import Server
 from server.health import Health
+from server.levers.fleet import FleetSync
+from server.levers.levers import levers_of
 from server.metrics_endpoint import served
 from server.use_cases import UseCases
 
@@ -43,22 +47,34 @@ class Addresses:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, with_jobs: bool = True, hurry: asyncio.Event | None = None
+    settings: Settings,
+    *,
+    with_jobs: bool = True,
+    worker: int = 0,
+    hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[Addresses]:
-    """A running server; drained and stopped on leaving, at once if `hurry` is set by then.
+    """A running server, the worker of that slot on its machine; drained and stopped on leaving,
+    at once if `hurry` is set by then.
 
     The stores must be named in the settings, and migrated. Raises NotConfigured,
     LedgerUnavailable.
     """
     async with _measured(settings), open_container(settings) as container:
         health = Health(("postgres", "redis"))
-        server = Server(_use_cases(container), settings.server, health)
+        member = _member(container, worker)
+        fleet = FleetSync(
+            container.machine, container.fleet, SystemClock(), settings.state.directory
+        )
+        use_cases = _use_cases(container, settings, fleet)
+        server = Server(use_cases, settings.server, health)
         try:
             await server.start()
         except RuntimeError as error:
             addresses = f"{settings.server.address} and {settings.server.admin_address}"
             raise NotConfigured(f"cannot listen on {addresses}: is one of them taken?") from error
         background = [
+            asyncio.create_task(member.run()),
+            asyncio.create_task(fleet.run()),
             asyncio.create_task(_watch_stores(container, health)),
             asyncio.create_task(_measure(container)),
         ]
@@ -86,12 +102,20 @@ async def _measured(settings: Settings) -> AsyncIterator[None]:
 
 
 def _tell_of_bug(task: asyncio.Task[None]) -> None:
-    """Neither task ends by itself; a server without one must not be silent about it."""
+    """None of the tasks ends by itself; a server without one must not be silent about it."""
     if not task.cancelled() and task.exception() is not None:
         _log.critical("work in the background has ended", exc_info=task.exception())
 
 
-def _use_cases(container: Container) -> UseCases:
+def _member(container: Container, worker: int) -> MachineWorker:
+    try:
+        return MachineWorker(container.machine, container.breakers, worker)
+    except MachineBusy as error:
+        raise NotConfigured("too many workers share the state directory") from error
+
+
+def _use_cases(container: Container, settings: Settings, fleet: FleetSync) -> UseCases:
+    clock = SystemClock()
     return UseCases(
         submit_scores=container.submit_scores,
         get_entry=container.get_entry,
@@ -105,7 +129,13 @@ def _use_cases(container: Container) -> UseCases:
         moderate_users=container.moderate_users,
         manage_boards=container.manage_boards,
         list_shards=container.list_shards,
-        new_submission_id=SubmissionIds(SystemClock()),
+        levers=levers_of(
+            container.machine,
+            clock,
+            faults_enabled=settings.server.faults,
+            publish=fleet.nudge,
+        ),
+        new_submission_id=SubmissionIds(clock),
     )
 
 

@@ -52,7 +52,7 @@ def worker(
         supervisor.end_with_supervisor()
         async with (
             supervisor.beating(),
-            serving(settings, with_jobs=jobs, hurry=supervisor.orphaned) as addresses,
+            serving(settings, with_jobs=jobs, worker=slot, hurry=supervisor.orphaned) as addresses,
         ):
             await proven(addresses.health)
             supervisor.ready()

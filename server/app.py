@@ -38,7 +38,9 @@ class Server:
                 ModerationServicer(use_cases.moderate_users),
             )
         )
-        self._admin = self._listener((AdminServicer(use_cases.list_shards),))
+        self._admin = self._listener(
+            (AdminServicer(use_cases.list_shards, use_cases.levers, self._drain),)
+        )
         self.port = 0
         """Where games connect; set by start."""
         self.admin_port = 0

@@ -33,3 +33,30 @@ class NotRead(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("the answers of this stream were not read in time")
+
+
+class UnknownBreaker(StandingsError):
+    """No breaker of that name; of those that may be meant here."""
+
+    reason = "UNKNOWN_BREAKER"
+
+    def __init__(self) -> None:
+        super().__init__("no breaker of that name")
+
+
+class FaultsDisabled(StandingsError):
+    """The server was started without the permission to inject faults."""
+
+    reason = "FAULTS_DISABLED"
+
+    def __init__(self) -> None:
+        super().__init__("this server was not started with faults enabled")
+
+
+class LeversBusy(Unavailable):
+    """The file of the machine cannot be written: a frozen process holds it."""
+
+    reason = "LEVERS_BUSY"
+
+    def __init__(self) -> None:
+        super().__init__("another process of this machine holds the levers")

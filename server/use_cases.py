@@ -17,11 +17,12 @@ from core.manage_boards import ManageBoards
 from core.moderate_users import ModerateUsers
 from core.submit_scores import SubmitScores
 from core.watch_entries import WatchEntries
+from server.levers.levers import Levers
 
 
 @dataclass(frozen=True, slots=True)
 class UseCases:
-    """The use cases of the core. `new_submission_id` makes a UUIDv7 as text."""
+    """The use cases of the core, and the levers. `new_submission_id` makes a UUIDv7 as text."""
 
     submit_scores: SubmitScores
     get_entry: HotEntries
@@ -35,4 +36,5 @@ class UseCases:
     moderate_users: ModerateUsers
     manage_boards: ManageBoards
     list_shards: ListShards
+    levers: Levers
     new_submission_id: Callable[[], str]

@@ -8,6 +8,8 @@ from typing import ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from core.list_shards import ListShards
+from server.drain import Drain
+from server.levers.levers import Levers
 from server.rpc.breaker_methods import BreakerMethods
 from server.rpc.call import CallContext
 from server.rpc.codec.shards import encode_shard
@@ -22,9 +24,16 @@ class AdminServicer(BreakerMethods, OperationMethods):
     service: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["AdminService"]
 
     all_shards: ListShards
+    levers: Levers
+    drain: Drain
 
     async def list_shards(
         self, _request: pb.ListShardsRequest, _call: CallContext
     ) -> pb.ListShardsResponse:
         """The shards of the index."""
-        return pb.ListShardsResponse(shards=map(encode_shard, await self.all_shards()))
+        reports = await self.all_shards()
+        return pb.ListShardsResponse(
+            shards=[
+                encode_shard(report, self.levers.shard_state(report.shard)) for report in reports
+            ]
+        )

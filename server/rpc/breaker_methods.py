@@ -1,50 +1,69 @@
-"""The levers of the dependencies."""
+"""The levers of the dependencies: decode, call the use case, encode."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-from core.errors import Unavailable
+from core.errors import Draining
+from core.types import AuditNote
+from server.drain import Drain
+from server.levers.levers import Levers
 from server.rpc.call import CallContext
+from server.rpc.codec import levers as codec
 from standings.v1 import admin_service_pb2 as pb
 
 
 class BreakerMethods:
-    """The levers of the dependencies."""
+    """The part of AdminService that is about breakers and faults; no store is asked."""
+
+    levers: Levers
+    drain: Drain
 
     async def list_breakers(
         self, _request: pb.ListBreakersRequest, _call: CallContext
     ) -> pb.ListBreakersResponse:
-        """The breakers."""
-        raise Unavailable("not served yet")
+        """The breakers of the machine."""
+        views = self.levers.list_breakers()
+        return pb.ListBreakersResponse(breakers=map(codec.encode_breaker, views))
 
     async def set_breaker(
-        self, _request: pb.SetBreakerRequest, _call: CallContext
+        self, request: pb.SetBreakerRequest, call: CallContext
     ) -> pb.SetBreakerResponse:
-        """Sets a mode."""
-        raise Unavailable("not served yet")
+        """Forces breakers, or leaves them to themselves."""
+        mode, ttl_ms = codec.decode_mode(request)
+        note = codec.decode_note(request, call)
+        done = await self.levers.set_breaker(request.name, mode, note, ttl_ms=ttl_ms)
+        return codec.encode_set(done)
 
     async def watch_breakers(
         self, _request: pb.WatchBreakersRequest, _call: CallContext
     ) -> AsyncGenerator[pb.WatchBreakersResponse, None]:
-        """Follows them."""
-        raise Unavailable("not served yet")
-        yield pb.WatchBreakersResponse()
+        """The breakers, until the caller or the worker goes away."""
+        async with aclosing(self.levers.watch_breakers(lambda: self.drain.started)) as messages:
+            async for views in messages:
+                yield pb.WatchBreakersResponse(breakers=map(codec.encode_breaker, views))
+        raise Draining
 
     async def inject_fault(
-        self, _request: pb.InjectFaultRequest, _call: CallContext
+        self, request: pb.InjectFaultRequest, call: CallContext
     ) -> pb.InjectFaultResponse:
-        """Sets a fault."""
-        raise Unavailable("not served yet")
+        """Makes calls fail on purpose."""
+        fault, ttl_ms = codec.decode_fault(request)
+        note = codec.decode_note(request, call)
+        faults = await self.levers.faults.inject(request.target, fault, note, ttl_ms=ttl_ms)
+        return pb.InjectFaultResponse(faults=codec.encode_faults(faults))
 
     async def list_faults(
         self, _request: pb.ListFaultsRequest, _call: CallContext
     ) -> pb.ListFaultsResponse:
-        """The faults."""
-        raise Unavailable("not served yet")
+        """The faults in force."""
+        return pb.ListFaultsResponse(faults=codec.encode_faults(self.levers.faults.in_force()))
 
     async def clear_faults(
-        self, _request: pb.ClearFaultsRequest, _call: CallContext
+        self, request: pb.ClearFaultsRequest, call: CallContext
     ) -> pb.ClearFaultsResponse:
         """Ends faults."""
-        raise Unavailable("not served yet")
+        note = AuditNote(actor=call.peer, reason="", request_id=call.request_id)
+        left = await self.levers.faults.clear(request.target, note)
+        return pb.ClearFaultsResponse(faults=codec.encode_faults(left))

@@ -19,7 +19,7 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from core import errors
-from server.errors import TooManyCalls, UnknownComponent
+from server.errors import FaultsDisabled, TooManyCalls, UnknownBreaker, UnknownComponent
 
 DOMAIN: Final = "standings"
 INTERNAL_TEXT: Final = "internal error"
@@ -41,12 +41,14 @@ _RULES: Final[Mapping[type[BaseException], Rule]] = {
     errors.SeasonNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     errors.EntryNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     UnknownComponent: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
+    UnknownBreaker: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     errors.BoardExists: Rule(StatusCode.ALREADY_EXISTS, logging.INFO),
     errors.SubmissionIdReused: Rule(StatusCode.ALREADY_EXISTS, logging.INFO),
     errors.EtagMismatch: Rule(StatusCode.ABORTED, logging.INFO),
     errors.WriteConflict: Rule(StatusCode.ABORTED, logging.INFO),
     errors.SeasonNotOpen: Rule(StatusCode.FAILED_PRECONDITION, logging.DEBUG),
     errors.UserBeingDeleted: Rule(StatusCode.FAILED_PRECONDITION, logging.INFO),
+    FaultsDisabled: Rule(StatusCode.FAILED_PRECONDITION, logging.INFO),
     errors.TooManyWatches: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.INFO),
     errors.QueueFull: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.WARNING),
     TooManyCalls: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.WARNING),

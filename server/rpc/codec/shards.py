@@ -7,7 +7,7 @@ from server.rpc.codec import fields
 from standings.v1 import admin_service_pb2 as pb
 
 
-def encode_shard(report: ShardReport) -> pb.Shard:
+def encode_shard(report: ShardReport, breaker_state: int) -> pb.Shard:
     """One shard; no lag where it was never checkpointed."""
     return pb.Shard(
         shard=report.shard,
@@ -17,4 +17,5 @@ def encode_shard(report: ShardReport) -> pb.Shard:
         watermark=report.watermark,
         lag=None if report.lag_ms is None else fields.duration(report.lag_ms),
         state=pb.ShardState.ValueType(report.state),
+        breaker_state=pb.BreakerState.ValueType(breaker_state),
     )

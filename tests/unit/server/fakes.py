@@ -10,6 +10,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from core.batch_get_entries import EntryList
+from core.clock import SystemClock
 from core.delete_entry import EntryDeleted
 from core.errors import StandingsError
 from core.estimate_rank import RankEstimate, RankTarget
@@ -40,8 +41,10 @@ from core.types import (
     SubmitResult,
 )
 from core.watch_entries import WatchEvent, WatchMessage
+from resilience.machine import MachineFile
 from server.app import Server
 from server.health import Health
+from server.levers.levers import levers_of
 from server.use_cases import UseCases
 from standings.v1 import admin_service_pb2_grpc as admin_grpc
 from standings.v1 import board_service_pb2_grpc as board_grpc
@@ -63,6 +66,7 @@ META = ReadMeta(
     staleness_ms=1_250,
     shards_missing=(4,),
 )
+BREAKERS = ("postgres", "postgres/write", "redis", "redis/shard-00", "redis/shard-01")
 TARGET = RankTarget(
     rank=4, score=12, subscore=None, score_needed=13, score_gap=2**63 + 5, reached=False
 )
@@ -115,9 +119,10 @@ class Fakes:
     gates: dict[int, asyncio.Event] = field(default_factory=dict)
     finished: list[int] = field(default_factory=list)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
+    faults_enabled: bool = True
 
-    def use_cases(self) -> UseCases:
-        """What a server is built from."""
+    def use_cases(self, machine: MachineFile) -> UseCases:
+        """What a server is built from. The levers are real."""
         return UseCases(
             submit_scores=self,
             get_entry=self.get_entry,
@@ -131,6 +136,12 @@ class Fakes:
             moderate_users=FakeModeration(self),
             manage_boards=self,
             list_shards=self.list_shards,
+            levers=levers_of(
+                machine,
+                SystemClock(),
+                faults_enabled=self.faults_enabled,
+                publish=lambda: self.calls.append("publish"),
+            ),
             new_submission_id=lambda: MINTED_ID,
         )
 
@@ -290,6 +301,7 @@ class Serving:
     fakes: Fakes
     channel: grpc.aio.Channel
     admin_channel: grpc.aio.Channel
+    machine: MachineFile
 
     @property
     def ranking(self) -> ranking_grpc.RankingServiceStub:

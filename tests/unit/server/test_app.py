@@ -154,7 +154,9 @@ async def test_a_taken_port_stops_the_start(serving: Serving, settings: ServerSe
     """When the admin address is taken, the public one is let go again."""
     taken = f"127.0.0.1:{serving.server.admin_port}"
     other = Server(
-        Fakes().use_cases(), settings.model_copy(update={"admin_address": taken}), Health(())
+        Fakes().use_cases(serving.machine),
+        settings.model_copy(update={"admin_address": taken}),
+        Health(()),
     )
 
     with pytest.raises(RuntimeError):

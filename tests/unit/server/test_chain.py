@@ -14,7 +14,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
 from core.errors import IndexUnbuilt
-from server.rpc.admin_servicer import AdminServicer
+from server.rpc.boards_servicer import BoardsServicer
 from server.rpc.call import REQUEST_ID, CallContext
 from server.rpc.chain import StreamRoute, UnaryRoute, check_order, compose
 from server.rpc.interceptors import default_chain
@@ -184,7 +184,7 @@ def test_a_handler_of_the_wrong_kind_stops_the_start() -> None:
 
 def test_two_servicers_of_a_service_stop_the_start() -> None:
     """Which of them would answer must not be chance."""
-    servicer = AdminServicer(Fakes().list_shards)
+    servicer = BoardsServicer(Fakes())
     with pytest.raises(ValueError, match="two servicers"):
         method_table([servicer, servicer])
 

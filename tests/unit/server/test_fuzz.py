@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
+from resilience.machine import MachineFile
 from server.drain import Drain
 from server.health import Health, HealthServicer
 from server.reflection import ReflectionServicer
@@ -23,20 +27,25 @@ from server.rpc.methods import method_table
 from server.rpc.moderation_servicer import ModerationServicer
 from server.rpc.ranking_servicer import RankingServicer
 from server.rpc.status import RpcFailure
-from tests.unit.server.fakes import Fakes, submission
+from tests.unit.server.fakes import BREAKERS, Fakes, submission
 
 _FAKES = Fakes()
+_STATE = tempfile.TemporaryDirectory(prefix="standings-test-")
+atexit.register(_STATE.cleanup)
 
 
 def _routes() -> dict[str, Route]:
+    # Followers end at once.
     health = Health(())
     health.drain()
-    use_cases = _FAKES.use_cases()
+    drain = Drain()
+    drain.start()
+    use_cases = _FAKES.use_cases(MachineFile(Path(_STATE.name), BREAKERS))
     servicers: tuple[Any, ...] = (
         RankingServicer(use_cases, Drain()),
         BoardsServicer(use_cases.manage_boards),
         ModerationServicer(use_cases.moderate_users),
-        AdminServicer(use_cases.list_shards),
+        AdminServicer(use_cases.list_shards, use_cases.levers, drain),
         HealthServicer(health),
         ReflectionServicer(("standings.v1.RankingService",)),
     )

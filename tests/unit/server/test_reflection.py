@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha import reflection_pb2_grpc as reflection_grpc
 
 from bootstrap.server_settings import ServerSettings
+from resilience.machine import MachineFile
 from server.app import Server
 from server.health import Health
 from tests.unit.server.fakes import Fakes, Serving
@@ -58,10 +59,10 @@ async def test_unknown_names_are_answered(serving: Serving) -> None:
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
-async def test_reflection_can_be_off(settings: ServerSettings) -> None:
+async def test_reflection_can_be_off(settings: ServerSettings, machine: MachineFile) -> None:
     """Without the setting nobody is told anything."""
     quiet = settings.model_copy(update={"reflection": False})
-    server = Server(Fakes().use_cases(), quiet, Health(()))
+    server = Server(Fakes().use_cases(machine), quiet, Health(()))
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

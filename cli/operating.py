@@ -1,0 +1,108 @@
+"""What the operators' commands do, against a server that runs somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import re
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import typer
+from rich.console import Console, RenderableType
+
+from bootstrap.settings import Settings
+from cli.failures import told
+from cli.refreshing import refresh
+from cli.tables import breakers_table, shards_table
+from core.clock import SystemClock
+from server.admin_client import AdminCallFailed, AdminClient, BreakerRow, ShardRow, connect
+
+_SHARDS_S: Final = 1.0
+_TTL: Final = re.compile(r"(\d{1,6})([smh])")
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600}
+
+
+@contextmanager
+def told_of_server() -> Iterator[None]:
+    """As told; a refusal or silence of the server, too, is a sentence and exit code 1."""
+    with told():
+        try:
+            yield
+        except AdminCallFailed as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from None
+
+
+async def show_breakers(address: str | None, *, once: bool) -> None:
+    """The table of breakers; once, or at every change. Raises AdminCallFailed."""
+    async with connect(_address(address)) as client:
+        if _is_once(once=once):
+            Console().print(_breakers(await client.breakers()))
+        else:
+            await refresh(client.watch_breakers, _breakers)
+
+
+async def show_shards(address: str | None, *, once: bool) -> None:
+    """The table of shards; once, or every second. Raises AdminCallFailed."""
+    async with connect(_address(address)) as client:
+        if _is_once(once=once):
+            Console().print(shards_table(await client.shards()))
+        else:
+            await refresh(lambda: _every_second(client), shards_table)
+
+
+async def set_breaker(
+    address: str | None, name: str, mode: str, *, reason: str, actor: str, ttl_s: int | None
+) -> Sequence[int]:
+    """Sets a mode and prints what became of it; returns the workers that do not say that they
+    act on it. Raises AdminCallFailed.
+    """
+    async with connect(_address(address)) as client:
+        done = await client.set_breaker(name, mode, reason=reason, actor=actor, ttl_s=ttl_s)
+    Console().print(_breakers(done.breakers))
+    typer.echo(f"in force in workers {_slots(done.acknowledged)}")
+    if done.laggards:
+        typer.echo(f"not confirmed by workers {_slots(done.laggards)}", err=True)
+    return done.laggards
+
+
+def seconds_of(text: str) -> int:
+    """A span such as 90s, 15m or 2h. Raises typer.BadParameter."""
+    match = _TTL.fullmatch(text)
+    if match is None:
+        raise typer.BadParameter("must be a number and s, m or h, such as 15m", param_hint="--ttl")
+    return int(match[1]) * _UNIT_S[match[2]]
+
+
+def user_of_shell() -> str:
+    """The name of who runs this; empty where the system has none, as in some containers."""
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return ""
+
+
+def _address(given: str | None) -> str:
+    return given or Settings.load().server.admin_address
+
+
+def _is_once(*, once: bool) -> bool:
+    """A file or a pipe gets one table, too."""
+    return once or not Console().is_terminal
+
+
+def _breakers(rows: Sequence[BreakerRow]) -> RenderableType:
+    now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
+    return breakers_table(rows, now)
+
+
+async def _every_second(client: AdminClient) -> AsyncGenerator[Sequence[ShardRow], None]:
+    while True:
+        yield await client.shards()
+        await asyncio.sleep(_SHARDS_S)
+
+
+def _slots(workers: Sequence[int]) -> str:
+    return ", ".join(map(str, workers)) or "-"

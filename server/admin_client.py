@@ -1,0 +1,174 @@
+"""Asks a server what operators ask, for the program on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from server.health_probe import reachable
+from standings.v1 import admin_service_pb2 as pb
+from standings.v1 import admin_service_pb2_grpc as pb_grpc
+
+_TIMEOUT_S: Final = 5.0
+
+
+class AdminCallFailed(Exception):
+    """The server refused, or did not answer; the text says which. `gone`: it may be back soon."""
+
+    def __init__(self, error: grpc.RpcError, address: str) -> None:
+        code: grpc.StatusCode = error.code()
+        self.gone = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+        text = f"no answer from {address}" if self.gone else str(error.details())
+        super().__init__(text)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRow:
+    """A breaker, in words. `workers`: their states by slot; `until`: when an opening ends;
+    `expires`: when what `actor` has set does.
+    """
+
+    name: str
+    state: str
+    mode: str
+    failure_rate: float
+    slow_rate: float
+    until: datetime | None
+    expires: datetime | None
+    reason: str
+    actor: str
+    workers: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """A shard, in words; `lag_s` None: never checkpointed."""
+
+    shard: int
+    node_address: str
+    slot: int
+    entry_count: int
+    watermark: int
+    lag_s: float | None
+    state: str
+    breaker: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetDone:
+    """The breakers that were set; the workers that act on it, and that have not said so."""
+
+    breakers: Sequence[BreakerRow]
+    acknowledged: Sequence[int]
+    laggards: Sequence[int]
+
+
+class AdminClient:
+    """Calls to one server; `connect` makes it. Every call raises AdminCallFailed."""
+
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+        self._stub = pb_grpc.AdminServiceStub(channel)
+        self._address = address
+
+    async def breakers(self) -> Sequence[BreakerRow]:
+        """All breakers, by name."""
+        try:
+            answer = await self._stub.ListBreakers(pb.ListBreakersRequest(), timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+        return [_breaker(one) for one in answer.breakers]
+
+    async def watch_breakers(self) -> AsyncGenerator[Sequence[BreakerRow], None]:
+        """All breakers now, and at every change."""
+        stream = self._stub.WatchBreakers(pb.WatchBreakersRequest())
+        try:
+            async for answer in stream:
+                yield [_breaker(one) for one in answer.breakers]
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+        finally:
+            stream.cancel()
+
+    async def set_breaker(
+        self, name: str, mode: str, *, reason: str, actor: str, ttl_s: int | None
+    ) -> SetDone:
+        """Sets AUTO, FORCED_OPEN or FORCED_CLOSED."""
+        request = pb.SetBreakerRequest(
+            name=name,
+            mode=pb.BreakerMode.Value(f"BREAKER_MODE_{mode}"),
+            ttl=None if ttl_s is None else Duration(seconds=ttl_s),
+            reason=reason,
+            actor=actor,
+        )
+        try:
+            done = await self._stub.SetBreaker(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+        return SetDone(
+            [_breaker(one) for one in done.breakers],
+            list(done.acknowledged_workers),
+            list(done.laggard_workers),
+        )
+
+    async def shards(self) -> Sequence[ShardRow]:
+        """All shards, in order."""
+        try:
+            answer = await self._stub.ListShards(pb.ListShardsRequest(), timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+        return [_shard(one) for one in answer.shards]
+
+
+@asynccontextmanager
+async def connect(address: str) -> AsyncIterator[AdminClient]:
+    """A client of the server whose admin listener is at host:port."""
+    async with grpc.aio.insecure_channel(reachable(address)) as channel:
+        yield AdminClient(channel, address)
+
+
+def _breaker(one: pb.Breaker) -> BreakerRow:
+    forced = one.HasField("override")
+    return BreakerRow(
+        name=one.name,
+        state=_state(one.state),
+        mode=_word(pb.BreakerMode.Name(one.mode), "BREAKER_MODE_"),
+        failure_rate=one.failure_rate,
+        slow_rate=one.slow_call_rate,
+        until=_moment(one.open_until) if one.HasField("open_until") else None,
+        expires=_moment(one.override.expire_time) if forced else None,
+        reason=one.override.reason,
+        actor=one.override.actor,
+        workers={line.worker: _state(line.state) for line in one.workers},
+    )
+
+
+def _shard(one: pb.Shard) -> ShardRow:
+    return ShardRow(
+        shard=one.shard,
+        node_address=one.node_address,
+        slot=one.slot,
+        entry_count=one.entry_count,
+        watermark=one.watermark,
+        lag_s=one.lag.ToMilliseconds() / 1000 if one.HasField("lag") else None,
+        state=_word(pb.ShardState.Name(one.state), "SHARD_STATE_"),
+        breaker=_state(one.breaker_state),
+    )
+
+
+def _state(state: pb.BreakerState.ValueType) -> str:
+    return _word(pb.BreakerState.Name(state), "BREAKER_STATE_")
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix)
+
+
+def _moment(time: Timestamp) -> datetime:
+    return time.ToDatetime(tzinfo=UTC)
