@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from core.errors import IndexUnavailable, IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
@@ -11,6 +12,10 @@ from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
 from sharding.replies import NodeLost, Reply
 from sharding.router import Router
+
+_FINAL: Final = (b"BEHIND", b"SUSPECT")
+"""What only a shard's own node says of it: that it lacks a transaction, or may lack acknowledged ones
+since another history of writes goes on there."""
 
 Replies = dict[int, list[Reply]]
 """Per shard its reply to each round."""
@@ -72,7 +77,7 @@ async def _ask_alone(router: Router, question: Question, replies: Replies, deadl
         doubtful = {
             shard: question.to_shard(shard, shared)
             for shard, rounds in replies.items()
-            if not isinstance(rounds[number], list) and rounds[number] != b"BEHIND"
+            if not isinstance(rounds[number], list) and rounds[number] not in _FINAL
         }
         if doubtful:
             for shard, reply in (await router.call_shards(doubtful, deadline)).items():
@@ -105,6 +110,8 @@ class SeasonRead:
     def _question(self, shard: int, args: tuple[Argument, ...]) -> ShardQuestion:
         keys = (meta_key(shard), done_key(shard), *season_keys(shard, self.season_number))
         xids = b",".join(b"%d" % xid for xid in self.fresh.xids.get(shard, ()))
+        if xids and self.fresh.ledger:
+            xids = self.fresh.ledger + b":" + xids
         return ShardQuestion(keys, (*keys, xids, *args))
 
 
