@@ -24,6 +24,7 @@ from core.get_entry import GetEntry
 from core.get_percentile import GetPercentile
 from core.hot_entries import HotEntries, HotEntryLimits
 from core.index_removals import IndexRemovals
+from core.known_ledger import KnownLedger
 from core.list_entries import ListEntries
 from core.list_entries_around import ListEntriesAround
 from core.list_shards import ListShards
@@ -105,7 +106,9 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         await router.open()
         stack.push_async_callback(router.aclose)
         await _require_schema(write)
-        signer = TokenSigner(await _secrets(settings.tokens, write))
+        ledger = KnownLedger(PostgresHistory(jobs))
+        stack.push_async_callback(_stop, asyncio.create_task(ledger.follow()))
+        signer = TokenSigner(await _secrets(settings.tokens, write), lambda: ledger.name)
         container = _build(settings, _Pools(write, read, jobs), router, signer)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
@@ -202,6 +205,11 @@ def _hot_entries(settings: ReadSettings, reading: Reading, own_writes: OwnWrites
             entries_max=settings.hot_entries_max,
         ),
     )
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _drain(batcher: SubmissionBatcher) -> None:

@@ -291,7 +291,7 @@ class Window:
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """Transactions that a read must show: per shard the ids to look for, and the ledger that they
-    are of (b"": any).
+    are of, by its name or the beginning of it (b"": any).
     """
 
     xids: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -451,7 +451,9 @@ class IndexKeeping(Protocol):
         it. False when another one goes on there now.
         """
 
-    async def begin(self, season_number: int, shard: int, *, token: str, start: LedgerPoint) -> bool:
+    async def begin(
+        self, season_number: int, shard: int, *, token: str, start: LedgerPoint
+    ) -> bool:
         """Starts a new copy of a (season, shard); from now on applies write to it too. A shard
         without a mark gets its first there, in that ledger.
         """

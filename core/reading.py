@@ -127,7 +127,7 @@ class Reading:
             writes = self.signer.writes(options.consistency_token)
             if writes.season_number not in (0, board.season.number):
                 raise ConsistencyTokenInvalid
-            fresh = Freshness(writes.by_shard())
+            fresh = Freshness(writes.by_shard(), writes.ledger)
         return Question(board, board.season, fresh, self.clock.now_ms(), options.max_staleness_ms)
 
     async def ask(self, question: Question, read: Callable[[], Awaitable[_T]]) -> _T:

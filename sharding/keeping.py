@@ -93,7 +93,9 @@ class RedisIndexKeeping:
         command = LIBRARY.write("confirm", (meta_key(shard),), (history,))
         return await self._call(shard, command) == b"OK"
 
-    async def begin(self, season_number: int, shard: int, *, token: str, start: LedgerPoint) -> bool:
+    async def begin(
+        self, season_number: int, shard: int, *, token: str, start: LedgerPoint
+    ) -> bool:
         """As core.ports.IndexKeeping.begin. A shard's first mark gets the time of before the call.
         Raises IndexUnavailable.
         """

@@ -90,6 +90,15 @@ async def build(
         by_shard.setdefault(shard_of(item.user_id), []).append(encode_item(item))
     for shard in shards:
         blob = b"".join(by_shard.get(shard, []))
-        assert await keeping.begin(season_number, shard, token="t", start=LedgerPoint(horizon, LEDGER))
+        assert await keeping.begin(
+            season_number, shard, token="t", start=LedgerPoint(horizon, LEDGER)
+        )
         assert await keeping.load(season_number, shard, token="t", chunk=0, items=blob)
         assert await keeping.swap(season_number, shard, token="t", chunks=1)
+
+
+async def confirm(keeping: RedisIndexKeeping) -> None:
+    """Lets every shard answer, as the healer does when it has brought what may have been lost."""
+    for status in await keeping.shards([]):
+        if status.reachable and not status.confirmed:
+            assert await keeping.confirm(status.shard, status.history)
