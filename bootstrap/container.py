@@ -26,6 +26,7 @@ from core.get_entry import GetEntry
 from core.get_percentile import GetPercentile
 from core.hot_entries import HotEntries, HotEntryLimits
 from core.index_removals import IndexRemovals
+from core.known_ledger import KnownLedger
 from core.list_entries import ListEntries
 from core.list_entries_around import ListEntriesAround
 from core.list_shards import ListShards
@@ -127,7 +128,9 @@ async def open_container(
         probing = asyncio.create_task(make_prober(breakers, router, pools).run())
         stack.push_async_callback(_end, probing)
         await _require_schema(write)
-        signer = TokenSigner(await _secrets(settings.tokens, write))
+        ledger = KnownLedger(PostgresHistory(jobs))
+        stack.push_async_callback(_end, asyncio.create_task(ledger.follow()))
+        signer = TokenSigner(await _secrets(settings.tokens, write), lambda: ledger.name)
         stores = _Stores(write, read, jobs, router, breakers, machine)
         container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)

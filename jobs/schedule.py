@@ -17,7 +17,7 @@ from jobs.purge_boards import PurgeBoards
 from jobs.trim_outbox import TrimOutbox
 
 HEAL_S: Final = 1.0
-BUILD_S: Final = 5.0
+BUILD_S: Final = 1.0
 PARTITIONS_S: Final = 3600.0
 TRIM_S: Final = 600.0
 PURGE_S: Final = 30.0

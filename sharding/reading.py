@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from core.errors import IndexUnavailable, IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
@@ -13,6 +14,10 @@ from sharding.library import LIBRARY, Argument, Command
 from sharding.metrics import ASKED_ALONE
 from sharding.replies import NodeLost, Reply, ShardRefused
 from sharding.router import Router
+
+_FINAL: Final = (b"BEHIND", b"SUSPECT")
+"""What only a shard's own node says of it: that it lacks a transaction, or may lack acknowledged ones
+since another history of writes goes on there."""
 
 Replies = dict[int, list[Reply]]
 """Per shard its reply to each round."""
@@ -97,7 +102,7 @@ async def _ask_alone(router: Router, question: Question, replies: Replies, deadl
 
 
 def _is_doubtful(reply: Reply) -> bool:
-    return not isinstance(reply, list) and reply != b"BEHIND"
+    return not isinstance(reply, list) and reply not in _FINAL
 
 
 def _worst(rounds: Sequence[Reply]) -> Reply:
@@ -136,6 +141,8 @@ class SeasonRead:
     def _question(self, shard: int, args: tuple[Argument, ...]) -> ShardQuestion:
         keys = (meta_key(shard), done_key(shard), *season_keys(shard, self.season_number))
         xids = b",".join(b"%d" % xid for xid in self.fresh.xids.get(shard, ()))
+        if xids and self.fresh.ledger:
+            xids = self.fresh.ledger + b":" + xids
         return ShardQuestion(keys, (*keys, xids, *args))
 
 
