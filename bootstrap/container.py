@@ -30,7 +30,7 @@ from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
 from core.moderate_users import ModerateUsers
 from core.own_writes import OwnWrites
-from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
+from core.ports import IndexKeeping, Leadership, LedgerHistory, RankKeys, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.submit_scores import SubmitScores
@@ -45,6 +45,7 @@ from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
 from storage.migrations import pending_migrations
 from storage.pool import Pool, PoolUse, open_pool, translated
+from storage.rank_keys import PostgresRankKeys
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
@@ -81,6 +82,7 @@ class Container:
     history: LedgerHistory
     retention: Retention
     removals: UnfinishedRemovals
+    rank_keys: RankKeys
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
@@ -170,6 +172,7 @@ def _build(settings: Settings, pools: _Pools, router: Router, signer: TokenSigne
         history=history,
         retention=PostgresRetention(postgres, pools.jobs),
         removals=PostgresUnfinishedRemovals(postgres, pools.jobs),
+        rank_keys=PostgresRankKeys(pools.jobs),
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),

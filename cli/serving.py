@@ -100,6 +100,7 @@ async def run_jobs(container: Container) -> None:
         keeping=container.keeping,
         build=container.build,
         removals=container.removals,
+        rank_keys=container.rank_keys,
         clock=SystemClock(),
     )
     await JobRunner(container.leadership, jobs).run()
