@@ -5,7 +5,7 @@ For tests of use cases that ask very many small boards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core.board_directory import BoardDirectory
@@ -64,8 +64,8 @@ class MemoryIndex:
                 cutoff = item.key[:cutoff_bytes]
                 before = self._count(season_number, cutoff, shard_of(user_id))
                 hidden = item.state is EntryState.HIDDEN
-                found[user_id] = IndexedEntry(item.key, _tail(item), before, hidden=hidden)
-        return found, self._view(season_number)
+                found[user_id] = IndexedEntry(item.key, item.tail, before, hidden=hidden)
+        return found, self._view(season_number, {shard_of(user_id) for user_id in user_ids})
 
     async def count_before(
         self,
@@ -78,7 +78,7 @@ class MemoryIndex:
         """Counts, by shard and cutoff."""
         self.asked.append("count_before")
         counts = [[self._count(season_number, cut, shard) for cut in cutoffs] for shard in shards]
-        return counts, self._view(season_number)
+        return counts, self._view(season_number, shards)
 
     async def window(
         self,
@@ -108,7 +108,7 @@ class MemoryIndex:
             before=sum(1 for key, _ in rows if key < point),
             above=better[max(0, len(better) - above) :],
             below=[row for row in inside if row[0] >= point][:below],
-            view=self._view(season_number),
+            view=self._view(season_number, shards),
         )
 
     async def window_of(
@@ -138,14 +138,15 @@ class MemoryIndex:
 
     def _rows(self, season_number: int) -> list[tuple[bytes, bytes]]:
         items = self.items.get(season_number, {}).values()
-        return sorted((item.key, _tail(item)) for item in items if item.state is EntryState.LIVE)
+        return sorted((item.key, item.tail) for item in items if item.state is EntryState.LIVE)
 
     def _count(self, season_number: int, cutoff: bytes, shard: int) -> int:
         keys = [key for key, _ in self._rows(season_number)]
         return sum(1 for key in keys if key < cutoff and key[-1] % SHARD_COUNT == shard)
 
-    def _view(self, season_number: int) -> IndexView:
-        return IndexView(1, len(self._rows(season_number)), self.caught_up_ms)
+    def _view(self, season_number: int, shards: Collection[int] = ALL_SHARDS) -> IndexView:
+        count = sum(1 for key, _ in self._rows(season_number) if key[-1] % SHARD_COUNT in shards)
+        return IndexView(1, count, self.caught_up_ms)
 
 
 @dataclass
@@ -169,7 +170,3 @@ def reading_of(index: MemoryIndex, board: Board) -> Reading:
         signer=TokenSigner([b"a secret of the tests"]),
         clock=clock,
     )
-
-
-def _tail(item: Item) -> bytes:
-    return (item.state << 46 | item.achieve_time_ms).to_bytes(6, "big")
