@@ -95,7 +95,7 @@ class MemoryIndex:
         self.asked.append("window")
         rows = [
             row
-            for row in self._rows(season_number)
+            for row in self.rows(season_number)
             if shard_of(int.from_bytes(row[0][-8:], "big")) in shards
         ]
         inside = [
@@ -119,7 +119,7 @@ class MemoryIndex:
         if user_id not in found:
             return None
         own = found[user_id]
-        rows = [row for row in self._rows(season_number) if row[0] != own.key]
+        rows = [row for row in self.rows(season_number) if row[0] != own.key]
         better = [row for row in rows if row[0] < own.key]
         worse = [row for row in rows if row[0] > own.key]
         view = self._view(season_number)
@@ -131,21 +131,22 @@ class MemoryIndex:
     ) -> PageSlice:
         """Entries behind so many others."""
         self.asked.append("page_at")
-        rows = self._rows(season_number)
+        rows = self.rows(season_number)
         return PageSlice(
             min(offset, len(rows)), rows[offset : offset + limit], self._view(season_number)
         )
 
-    def _rows(self, season_number: int) -> list[tuple[bytes, bytes]]:
+    def rows(self, season_number: int) -> list[tuple[bytes, bytes]]:
+        """Everybody who counts, in rank order."""
         items = self.items.get(season_number, {}).values()
         return sorted((item.key, item.tail) for item in items if item.state is EntryState.LIVE)
 
     def _count(self, season_number: int, cutoff: bytes, shard: int) -> int:
-        keys = [key for key, _ in self._rows(season_number)]
+        keys = [key for key, _ in self.rows(season_number)]
         return sum(1 for key in keys if key < cutoff and key[-1] % SHARD_COUNT == shard)
 
     def _view(self, season_number: int, shards: Collection[int] = ALL_SHARDS) -> IndexView:
-        count = sum(1 for key, _ in self._rows(season_number) if key[-1] % SHARD_COUNT in shards)
+        count = sum(1 for key, _ in self.rows(season_number) if key[-1] % SHARD_COUNT in shards)
         return IndexView(1, count, self.caught_up_ms)
 
 
