@@ -26,13 +26,14 @@ from core.get_entry import GetEntry
 from core.get_percentile import GetPercentile
 from core.hot_entries import HotEntries, HotEntryLimits
 from core.index_removals import IndexRemovals
+from core.known_ledger import KnownLedger
 from core.list_entries import ListEntries
 from core.list_entries_around import ListEntriesAround
 from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
 from core.moderate_users import ModerateUsers
 from core.own_writes import OwnWrites
-from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
+from core.ports import IndexKeeping, Leadership, LedgerHistory, RankKeys, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.submit_scores import SubmitScores
@@ -52,7 +53,10 @@ from storage.history import PostgresHistory
 from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
 from storage.migrations import pending_migrations
+from storage.observed_ledger import ObservedLedger
 from storage.pool import Pool, PoolUse, open_pool, translated
+from storage.pressure import OutboxRows, Pressure
+from storage.rank_keys import PostgresRankKeys
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
@@ -85,11 +89,14 @@ class Container:
     history: LedgerHistory
     retention: Retention
     removals: UnfinishedRemovals
+    rank_keys: RankKeys
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
     machine: MachineFile
     breakers: Breakers
+    pressure: Pressure
+    measure_outbox: OutboxRows
     fleet: FleetOverrides
 
 
@@ -123,7 +130,9 @@ async def open_container(
         probing = asyncio.create_task(make_prober(breakers, router, pools).run())
         stack.push_async_callback(_end, probing)
         await _require_schema(write)
-        signer = TokenSigner(await _secrets(settings.tokens, write))
+        ledger = KnownLedger(PostgresHistory(jobs))
+        stack.push_async_callback(_end, asyncio.create_task(ledger.follow()))
+        signer = TokenSigner(await _secrets(settings.tokens, write), lambda: ledger.name)
         stores = _Stores(write, read, jobs, router, breakers, machine)
         container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)
@@ -165,7 +174,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
     reading = Reading(
         boards=BoardDirectory(boards, clock),
         entries=index,
-        ledger=PostgresLedger(postgres, write=stores.write, read=stores.read),
+        ledger=ObservedLedger(PostgresLedger(postgres, write=stores.write, read=stores.read)),
         signer=signer,
         clock=clock,
     )
@@ -193,11 +202,14 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         history=history,
         retention=PostgresRetention(postgres, stores.jobs),
         removals=PostgresUnfinishedRemovals(postgres, stores.jobs),
+        rank_keys=PostgresRankKeys(stores.jobs),
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
         machine=stores.machine,
         breakers=stores.breakers,
+        pressure=Pressure({"write": stores.write, "read": stores.read, "jobs": stores.jobs}),
+        measure_outbox=OutboxRows(stores.jobs),
         fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
     )
 

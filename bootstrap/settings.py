@@ -59,6 +59,16 @@ class TokenSettings(BaseModel):
     """Also accepted, while secrets are rotated."""
 
 
+class MetricsSettings(BaseModel):
+    """Where what is measured can be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str | None = Field(default=None, pattern=r"^(off|.+:\d{1,5})$")
+    """Where http://.../metrics is, host:port or off. None: 127.0.0.1:9464 under `standings serve`,
+    if that is free; elsewhere nowhere."""
+
+
 class LogSettings(BaseModel):
     """What is logged, and how."""
 
@@ -82,6 +92,7 @@ class Settings(BaseModel):
     tokens: TokenSettings = TokenSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     state: StateSettings = StateSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

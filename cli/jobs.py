@@ -13,6 +13,8 @@ def jobs() -> None:
     from cli.failures import told
     from cli.serving import run_jobs
     from cli.stopping import stop_signal
+    from cli.telling import metrics_told
+    from server.metrics_endpoint import served
 
     async def run(settings: Settings) -> None:
         stop = stop_signal()
@@ -25,4 +27,5 @@ def jobs() -> None:
     with told():
         settings = Settings.load()
         configure_logging(settings.log)
-        asyncio.run(run(settings))
+        with metrics_told(settings.metrics.address, served):
+            asyncio.run(run(settings))

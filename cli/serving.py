@@ -12,6 +12,7 @@ from typing import Final
 from bootstrap.container import Container, open_container
 from bootstrap.errors import NotConfigured
 from bootstrap.settings import Settings
+from cli.telling import metrics_told
 from core.clock import SystemClock
 from core.errors import StandingsError
 from core.submission_ids import SubmissionIds
@@ -23,6 +24,7 @@ from server.app import Server
 from server.health import Health
 from server.levers.fleet import FleetSync
 from server.levers.levers import levers_of
+from server.metrics_endpoint import served
 from server.use_cases import UseCases
 
 _log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ _log = logging.getLogger(__name__)
 _PROVE_S: Final = 0.1
 _WATCH_S: Final = 1.0
 """How often the stores are asked, before and after both have answered once."""
+_MEASURE_S: Final = 1.0
 _STORE_COUNT: Final = 2
 
 
@@ -56,7 +59,7 @@ async def serving(
     The stores must be named in the settings, and migrated. Raises NotConfigured,
     LedgerUnavailable.
     """
-    async with open_container(settings) as container:
+    async with _measured(settings), open_container(settings) as container:
         health = Health(("postgres", "redis"))
         member = _member(container, worker)
         fleet = FleetSync(
@@ -73,6 +76,7 @@ async def serving(
             asyncio.create_task(member.run()),
             asyncio.create_task(fleet.run()),
             asyncio.create_task(_watch_stores(container, health)),
+            asyncio.create_task(_measure(container)),
         ]
         if with_jobs:
             background.append(asyncio.create_task(run_jobs(container)))
@@ -89,6 +93,12 @@ async def serving(
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _measured(settings: Settings) -> AsyncIterator[None]:
+    with metrics_told(settings.metrics.address, served):
+        yield
 
 
 def _tell_of_bug(task: asyncio.Task[None]) -> None:
@@ -137,9 +147,18 @@ async def run_jobs(container: Container) -> None:
         keeping=container.keeping,
         build=container.build,
         removals=container.removals,
+        measure_outbox=container.measure_outbox,
+        rank_keys=container.rank_keys,
         clock=SystemClock(),
     )
     await JobRunner(container.leadership, jobs).run()
+
+
+async def _measure(container: Container) -> None:
+    """Looks regularly at what has no moment of its own."""
+    while True:
+        container.pressure.measure(container.batcher.unsettled)
+        await asyncio.sleep(_MEASURE_S)
 
 
 async def _watch_stores(container: Container, health: Health) -> None:

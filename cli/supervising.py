@@ -14,12 +14,16 @@ import typer
 
 from bootstrap.errors import NotConfigured
 from bootstrap.server_settings import ServerSettings
-from bootstrap.settings import Settings
+from bootstrap.settings import MetricsSettings, Settings
+from bootstrap.state import held
 from cli.stopping import stop_signal
+from cli.telling import metrics_told
+from server.metrics_endpoint import WorkerMetrics
 from server.reserved_port import PortTaken, reserved
 from server.supervisor import Supervisor, WorkersFailed
 from server.worker_process import WorkerLimits, WorkerProgram
 
+_METRICS_ADDRESS: Final = "127.0.0.1:9464"
 _WORKERS_MAX: Final = 4
 """Where the number is not set: bootstrap/server_settings.py says why."""
 _PORT_PATIENCE_S: Final = 3.0
@@ -30,28 +34,41 @@ _STOP_MARGIN_S: Final = 12.0
 
 def supervise(settings: Settings, *, with_jobs: bool) -> None:
     """Serves until SIGTERM or SIGINT. Raises NotConfigured, also where a port is taken."""
-    server = settings.server
     with ExitStack() as stack:
+        stack.enter_context(held(settings.state.directory))
+        server = _with_ports(settings.server, stack)
+        measures = WorkerMetrics(settings.state.directory.absolute() / "metrics")
+        stack.enter_context(
+            metrics_told(settings.metrics.address, measures.served, otherwise=_METRICS_ADDRESS)
+        )
+        # The workers' metrics are told here, for all of them.
+        changes = {"server": server, "metrics": MetricsSettings()}
         try:
-            held = [
-                stack.enter_context(reserved(address, patience_s=_PORT_PATIENCE_S))
-                for address in (server.address, server.admin_address)
-            ]
-        except PortTaken as error:
-            raise NotConfigured(f"cannot listen on {error}: is it taken?") from error
-        places = {"address": held[0], "admin_address": held[1], "reuse_port": True}
-        shared = settings.model_copy(update={"server": server.model_copy(update=places)})
-        try:
-            asyncio.run(_run(shared, with_jobs=with_jobs))
+            asyncio.run(_run(settings.model_copy(update=changes), measures, with_jobs=with_jobs))
         except WorkersFailed as error:
             raise NotConfigured(str(error)) from error
 
 
-async def _run(settings: Settings, *, with_jobs: bool) -> None:
+def _with_ports(server: ServerSettings, stack: ExitStack) -> ServerSettings:
+    try:
+        held_ports = [
+            stack.enter_context(reserved(address, patience_s=_PORT_PATIENCE_S))
+            for address in (server.address, server.admin_address)
+        ]
+    except PortTaken as error:
+        raise NotConfigured(f"cannot listen on {error}: is it taken?") from error
+    public, admin = held_ports
+    changes = {"address": public, "admin_address": admin, "reuse_port": True}
+    return server.model_copy(update=changes)
+
+
+async def _run(settings: Settings, measures: WorkerMetrics, *, with_jobs: bool) -> None:
     stop = stop_signal()
     async with _stores(settings) as ready:
-        program = _program(ready, with_jobs=with_jobs)
-        supervisor = Supervisor(program, _count(ready.server), _limits(ready.server))
+        program = _program(ready, measures, with_jobs=with_jobs)
+        supervisor = Supervisor(
+            program, _count(ready.server), _limits(ready.server), measures.forget
+        )
         async with supervisor:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.roll)
             server = ready.server
@@ -68,14 +85,15 @@ def _stores(settings: Settings) -> AbstractAsyncContextManager[Settings]:
     return open_stores(settings)
 
 
-def _program(settings: Settings, *, with_jobs: bool) -> WorkerProgram:
+def _program(settings: Settings, measures: WorkerMetrics, *, with_jobs: bool) -> WorkerProgram:
     # -P: in whatever directory this is started, `cli` is this project's.
     command = (sys.executable, "-P", "-m", "cli", "worker", "--jobs" if with_jobs else "--no-jobs")
 
     def arguments(slot: int, link: int) -> Sequence[str]:
         return (*command, "--slot", str(slot), "--link", str(link))
 
-    return WorkerProgram(arguments, settings.environment())
+    shared = {"PROMETHEUS_MULTIPROC_DIR": str(measures.directory)}
+    return WorkerProgram(arguments, settings.environment() | shared)
 
 
 def _count(settings: ServerSettings) -> int:

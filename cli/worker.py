@@ -23,8 +23,16 @@ def worker(
     import contextlib
 
     from bootstrap.log import configure_logging
+    from bootstrap.metrics import share_measures
     from bootstrap.settings import Settings
     from cli.failures import told
+
+    with told():
+        settings = Settings.load()
+        configure_logging(settings.log, lambda: {"slot": slot})
+        # Before what measures is loaded.
+        share_measures(settings.state.directory / "metrics", slot)
+
     from cli.serving import serving
     from cli.stopping import stop_signal
     from server.health import OVERALL, Health
@@ -38,7 +46,7 @@ def worker(
                 while not health.serving(OVERALL):
                     await health.changed()
 
-    async def run(settings: Settings) -> None:
+    async def run() -> None:
         stop = stop_signal()
         supervisor = WorkerLink(link)
         supervisor.end_with_supervisor()
@@ -56,6 +64,5 @@ def worker(
         return {"slot": slot, "request_id": request_id} if request_id else {"slot": slot}
 
     with told():
-        settings = Settings.load()
         configure_logging(settings.log, about)
-        asyncio.run(run(settings))
+        asyncio.run(run())

@@ -109,6 +109,11 @@ class SubmissionBatcher:
         self._sealing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def unsettled(self) -> int:
+        """Submissions that were taken in and not yet answered."""
+        return self._unsettled
+
     def enqueue(
         self, submissions: Sequence[tuple[Submission, Board]], *, source: Hashable
     ) -> asyncio.Future[list[Settled | StandingsError]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import IndexUnavailable
-from core.ports import IndexKeeping, LedgerHistory
+from core.ports import IndexKeeping, LedgerHistory, LedgerPoint
 from core.types import SHARD_COUNT
 
 _CHUNK_SIZE: Final = 1_000
@@ -39,9 +39,9 @@ class BuildIndex:
         """Builds some (season_number, shard). Raises Unavailable when one could not be built;
         the others are built all the same.
         """
-        horizon = await self.history.horizon()
+        start = await self.history.point()
         built = await asyncio.gather(
-            *(self._build_in_turn(*pair, horizon) for pair in pairs), return_exceptions=True
+            *(self._build_in_turn(*pair, start) for pair in pairs), return_exceptions=True
         )
         for outcome in built:
             if isinstance(outcome, BaseException):
@@ -49,13 +49,13 @@ class BuildIndex:
         if not all(built):
             raise IndexUnavailable
 
-    async def _build_in_turn(self, season_number: int, shard: int, horizon: int) -> bool:
+    async def _build_in_turn(self, season_number: int, shard: int, start: LedgerPoint) -> bool:
         async with self.turns:
-            return await self._build(season_number, shard, horizon)
+            return await self._build(season_number, shard, start)
 
-    async def _build(self, season_number: int, shard: int, horizon: int) -> bool:
+    async def _build(self, season_number: int, shard: int, start: LedgerPoint) -> bool:
         token = uuid.uuid4().hex
-        if not await self.keeping.begin(season_number, shard, token=token, horizon=horizon):
+        if not await self.keeping.begin(season_number, shard, token=token, start=start):
             return False
         chunks = 0
         after_user_id = 0

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import IndexUnavailable, StandingsError
-from core.ports import Clock, IndexKeeping, LedgerChanges, LedgerHistory, LedgerTransaction
+from core.ports import (
+    Checkpoint,
+    Clock,
+    IndexKeeping,
+    LedgerChanges,
+    LedgerHistory,
+    LedgerTransaction,
+    ShardStatus,
+)
 from core.types import shard_of
 
 _log = logging.getLogger(__name__)
@@ -56,6 +64,10 @@ class HealIndex:
     refused to whoever comes second. The time that goes with a mark is that of the last question by
     which nothing at or above the mark had been committed: an open transaction, or a backlog of
     several steps, lets it grow old.
+
+    After a failover a shard answers nothing until all is brought to it that had committed by then,
+    also what committed above the horizon: it may have been acknowledged as indexed, and lost. A
+    shard that is a copy of another ledger is given up: its ids say nothing of this one.
     """
 
     history: LedgerHistory
@@ -65,10 +77,10 @@ class HealIndex:
 
     async def __call__(self) -> None:
         """Raises LedgerUnavailable; shards that do not answer are left for the next step."""
-        groups: dict[int, list[int]] = {}
+        groups: dict[int, list[ShardStatus]] = {}
         for status in await self.keeping.shards([]):
             if status.checkpoint is not None:
-                groups.setdefault(status.checkpoint, []).append(status.shard)
+                groups.setdefault(status.checkpoint, []).append(status)
         # Nearly always one group. A shard that stays behind must not slow the others down: how
         # far one look at the outbox reaches depends on where it begins.
         failure: StandingsError | None = None
@@ -83,42 +95,73 @@ class HealIndex:
         if failure is not None:
             raise failure
 
-    async def _heal(self, shard: int, since: int, changes: LedgerChanges) -> None:
+    async def _heal(self, status: ShardStatus, since: int, changes: LedgerChanges) -> None:
+        shard = status.shard
         try:
-            if since < changes.trimmed_below:
-                _log.warning("a shard is too far behind and is built anew", extra={"shard": shard})
+            reason = _beyond_help(status, since, changes)
+            if reason is not None:
+                _log.warning("a shard is built anew", extra={"shard": shard, "reason": reason})
                 await self.keeping.reset(shard)
-            elif since <= changes.horizon:
-                await self._catch_up(shard, since, changes)
+            elif await self._catch_up(shard, since, changes) and not status.confirmed:
+                await self._confirm(status, changes.horizon)
         except IndexUnavailable:
             _log.warning("a shard could not be healed", extra={"shard": shard}, exc_info=True)
 
-    async def _catch_up(self, shard: int, since: int, changes: LedgerChanges) -> None:
-        own = [
-            transaction
-            for transaction in changes.transactions
-            if transaction.xid >= since and transaction.shards >> shard & 1
-        ]
-        horizon = changes.horizon
+    async def _catch_up(self, shard: int, since: int, changes: LedgerChanges) -> bool:
+        own = [item for item in changes.transactions if item.xid >= since and _touches(item, shard)]
+        mark = Checkpoint(
+            since=since,
+            horizon=changes.horizon,
+            count=len(own),
+            ledger=changes.ledger,
+            caught_up_ms=self.steps.caught_up_ms(changes.horizon),
+        )
+        return await self.keeping.checkpoint(shard, mark) or (
+            await self._bring(shard, own) and await self.keeping.checkpoint(shard, mark)
+        )
 
-        async def checkpoint() -> bool:
-            return await self.keeping.checkpoint(
-                shard,
-                since=since,
-                horizon=horizon,
-                count=len(own),
-                caught_up_ms=self.steps.caught_up_ms(horizon),
-            )
+    async def _confirm(self, status: ShardStatus, horizon: int) -> None:
+        """Brings a shard what had committed by now, and lets it answer if the history is still the
+        same. What commits later is brought by its own worker, or healed as always.
+        """
+        since = horizon
+        while committed := await self.history.committed(since):
+            own = [item for item in committed if _touches(item, status.shard)]
+            if not await self._bring(status.shard, own):
+                return
+            since = committed[-1].xid + 1
+        if await self.keeping.confirm(status.shard, status.history):
+            _log.info("a shard answers again", extra={"shard": status.shard})
 
-        if await checkpoint():
-            return
-        done = await self.keeping.done(shard, since=since, horizon=horizon)
-        for group in _groups([item for item in own if item.xid not in done]):
+    async def _bring(self, shard: int, transactions: Sequence[LedgerTransaction]) -> bool:
+        """Replays those of some transactions that a shard has not; False where it takes none."""
+        if not transactions:
+            return True
+        done = await self.keeping.done(
+            shard, since=transactions[0].xid, horizon=transactions[-1].xid + 1
+        )
+        for group in _groups([item for item in transactions if item.xid not in done]):
             users = {user for item in group for user in item.users if shard_of(user[1]) == shard}
             entries = await self.history.items(shard, sorted(users))
             if not await self.keeping.replay(shard, [item.xid for item in group], entries):
-                return
-        await checkpoint()
+                return False
+        return True
+
+
+def _beyond_help(status: ShardStatus, since: int, changes: LedgerChanges) -> str | None:
+    """Why a shard cannot be caught up; None where it can."""
+    if status.ledger is not None and status.ledger != changes.ledger:
+        return "it is a copy of another ledger"
+    if since > changes.horizon:
+        # The horizon never goes back by itself: the ledger's files are older ones.
+        return "it is ahead of the ledger"
+    if since < changes.trimmed_below:
+        return "it is too far behind"
+    return None
+
+
+def _touches(transaction: LedgerTransaction, shard: int) -> bool:
+    return bool(transaction.shards >> shard & 1)
 
 
 def _groups(missing: Sequence[LedgerTransaction]) -> Iterator[Sequence[LedgerTransaction]]:

@@ -132,6 +132,19 @@ class LedgerChanges:
     newest: int
     trimmed_below: int
     transactions: Sequence[LedgerTransaction]
+    ledger: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPoint:
+    """A point in the life of a ledger: every transaction below `horizon` has ended.
+
+    `ledger` are 8 bytes that no other database cluster has, nor this one after a promotion or a
+    restore: transaction ids of two ledgers say nothing of each other.
+    """
+
+    horizon: int
+    ledger: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +160,18 @@ class LedgerHistory(Protocol):
     """What the index is caught up and built from; always the primary."""
 
     async def horizon(self) -> int:
-        """Every transaction below this id has ended."""
+        """Every transaction below this id has ended. Raises LedgerUnavailable."""
+
+    async def point(self) -> LedgerPoint:
+        """Which ledger it is, and how far it has come. Raises LedgerUnavailable."""
 
     async def changes(self, since: int) -> LedgerChanges:
         """The outbox from `since` on. Raises LedgerUnavailable."""
+
+    async def committed(self, since: int) -> Sequence[LedgerTransaction]:
+        """The first transactions from `since` on, by id, of those that have committed by now; others
+        may still appear between them. None when none has.
+        """
 
     async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
         """The current entries of some (season_number, user_id) of one shard."""
@@ -186,6 +207,15 @@ class Retention(Protocol):
 
     async def mark_purged(self, season_number: int) -> None:
         """Notes that a deleted season has no entries left."""
+
+
+class RankKeys(Protocol):
+    """The order of the entries that the ledger itself keeps, where it is not whole."""
+
+    async def fill(self, shard: int, *, limit: int) -> int:
+        """Gives some entries that lack it the key that they are sorted by, and returns how many; 0:
+        none was left, or those were being written. Raises LedgerUnavailable.
+        """
 
 
 class Leadership(Protocol):
@@ -273,7 +303,7 @@ class Window:
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """Transactions that a read must show: per shard the ids to look for, and the ledger that they
-    are of (b"": any).
+    are of, by its name or the beginning of it (b"": any).
     """
 
     xids: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -370,7 +400,12 @@ class Index(EntryReads, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
-    """A shard's own account. `checkpoint` None: its node holds nothing of it."""
+    """A shard's own account. `checkpoint` None: its node holds nothing of it. `ledger` is the one
+    that it is a copy of; None: it does not know.
+
+    `history` names the writes that its node has seen: another one goes on after a failover, which
+    may have taken acknowledged writes back. Until that one is `confirmed` the shard answers nothing.
+    """
 
     shard: int
     slot: int
@@ -380,6 +415,23 @@ class ShardStatus:
     checkpoint_time_ms: int | None
     entry_count: int
     building: bool
+    ledger: bytes | None = None
+    history: bytes = b""
+    confirmed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A step of a shard's mark, from `since` to `horizon`, over `count` transactions of `ledger`.
+
+    Everything committed before `caught_up_ms` is below `horizon`; None: nobody knows a later time.
+    """
+
+    since: int
+    horizon: int
+    count: int
+    ledger: bytes
+    caught_up_ms: int | None
 
 
 class IndexKeeping(Protocol):
@@ -401,16 +453,22 @@ class IndexKeeping(Protocol):
     async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:
         """The transactions with since <= xid < horizon that the shard has."""
 
-    async def checkpoint(
-        self, shard: int, *, since: int, horizon: int, count: int, caught_up_ms: int | None
-    ) -> bool:
-        """Moves the shard's mark from `since` to `horizon` if it has all `count` transactions
-        between; False when it has not, or when somebody else moved it. Everything committed before
-        `caught_up_ms` is below `horizon`; None: as before.
+    async def checkpoint(self, shard: int, mark: Checkpoint) -> bool:
+        """Moves the shard's mark if it has all transactions between; False when it has not, or when
+        somebody else moved it.
         """
 
-    async def begin(self, season_number: int, shard: int, *, token: str, horizon: int) -> bool:
-        """Starts a new copy of a (season, shard); from now on applies write to it too."""
+    async def confirm(self, shard: int, history: bytes) -> bool:
+        """Lets a shard answer: all that had committed when this history went on there already is in
+        it. False when another one goes on there now.
+        """
+
+    async def begin(
+        self, season_number: int, shard: int, *, token: str, start: LedgerPoint
+    ) -> bool:
+        """Starts a new copy of a (season, shard); from now on applies write to it too. A shard
+        without a mark gets its first there, in that ledger.
+        """
 
     async def load(
         self, season_number: int, shard: int, *, token: str, chunk: int, items: bytes

@@ -125,7 +125,7 @@ class Reading:
             writes = self.signer.writes(options.consistency_token)
             if writes.season_number not in (0, board.season.number):
                 raise ConsistencyTokenInvalid
-            fresh = Freshness(writes.by_shard())
+            fresh = Freshness(writes.by_shard(), writes.ledger)
         partial = options.allow_partial and self.partial_entries is not None
         return Question(
             board=board,

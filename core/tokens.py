@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,12 +16,15 @@ from core.ports import KeyRange
 from core.types import SHARD_COUNT
 
 _MAC_BYTES: Final = 16
+_LEDGER_BYTES: Final = 4
+"""Of the ledger's name: enough to tell those apart that one index sees."""
+_NO_LEDGER: Final = bytes(_LEDGER_BYTES)
 _SEASON = struct.Struct(">I")
 _WRITE = struct.Struct(">QH")
 _WALK = struct.Struct(">IBB")
 _ENTRIES_PAGE: Final = b"e2"
 _BOARDS_PAGE: Final = b"b1"
-_CONSISTENCY: Final = b"c1"
+_CONSISTENCY: Final = b"c2"
 _WATCH: Final = b"w1"
 
 
@@ -29,11 +32,13 @@ _WATCH: Final = b"w1"
 class Writes:
     """What a consistency token stands for: transactions, each with the mask of its shards.
 
-    `season_number` is 0 where they reach into several seasons.
+    `season_number` is 0 where they reach into several seasons. `ledger` is the beginning of the name
+    of the ledger that gave them their ids; b"": the one of the moment when a token is made of them.
     """
 
     season_number: int
     transactions: Sequence[tuple[int, int]]
+    ledger: bytes = b""
 
     def by_shard(self) -> dict[int, tuple[int, ...]]:
         """For each shard touched, the transactions that a read of it must show."""
@@ -70,25 +75,30 @@ class Turn:
 
 class TokenSigner:
     """Makes and checks tokens. The first secret signs; all of them are accepted, so that secrets
-    can be rotated (PROTOCOL Q9).
+    can be rotated (PROTOCOL Q9). `ledger` names the ledger of the moment; b"" where it is unknown.
     """
 
-    def __init__(self, secrets: Sequence[bytes]) -> None:
+    def __init__(self, secrets: Sequence[bytes], ledger: Callable[[], bytes] = bytes) -> None:
         self._secrets = tuple(secrets)
+        self._ledger = ledger
 
     def consistency(self, writes: Writes) -> str:
         """The token of some writes."""
-        parts = [_SEASON.pack(writes.season_number)]
+        ledger = (writes.ledger or self._ledger())[:_LEDGER_BYTES]
+        parts = [ledger or _NO_LEDGER, _SEASON.pack(writes.season_number)]
         parts += [_WRITE.pack(xid, mask) for xid, mask in writes.transactions]
         return self._seal(_CONSISTENCY, b"".join(parts))
 
     def writes(self, token: str) -> Writes:
         """What a consistency token stands for. Raises ConsistencyTokenInvalid."""
         body = self._open(_CONSISTENCY, token)
-        if body is None or (len(body) - _SEASON.size) % _WRITE.size:
+        head = _LEDGER_BYTES + _SEASON.size
+        if body is None or (len(body) - head) % _WRITE.size:
             raise ConsistencyTokenInvalid
-        (season_number,) = _SEASON.unpack_from(body)
-        return Writes(season_number, tuple(_WRITE.iter_unpack(body[_SEASON.size :])))
+        (season_number,) = _SEASON.unpack_from(body, _LEDGER_BYTES)
+        ledger = body[:_LEDGER_BYTES]
+        transactions = tuple(_WRITE.iter_unpack(body[head:]))
+        return Writes(season_number, transactions, b"" if ledger == _NO_LEDGER else ledger)
 
     def entries_page(self, turn: Turn, walk: Walk) -> str:
         """The token of the next page of a walk."""

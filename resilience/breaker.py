@@ -185,6 +185,14 @@ class Breaker:
         elif outcome is not Outcome.NEUTRAL and self._tripped():
             self._feed(_fail)
 
+    def note_ok(self, second: int) -> None:
+        """As `settle`, for a quick success of a breaker that is `free`; `second` is the clock's."""
+        window = self.window
+        if window.second != second:
+            window.turn_to(second)
+        window.ok += 1
+        self.losses = 0
+
     def look(self, mode: Mode, fault: Fault | None) -> None:
         """Takes what operators want of it now. Back in AUTO it begins anew, and after FORCED_OPEN
         with probes: what was held back must not come as a flood.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from server import metrics
 from server.worker_process import WorkerLimits, WorkerProcess, WorkerProgram
 
 _log = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class _Starter:
 
     async def _forget(self, worker: WorkerProcess) -> None:
         await worker.ended.wait()
+        metrics.WORKER_MEMORY.remove(worker.slot)
         self._on_end(worker.slot)
         del self._running[worker]
 
@@ -178,6 +180,7 @@ class _Place:
                 "worker died",
                 extra=worker.described(exit_code=worker.exit_code, age_s=round(worker.age_s, 3)),
             )
+            metrics.WORKER_ENDS.labels("frozen" if worker.frozen else "died").inc()
             await asyncio.sleep(self._delay_after(worker))
             async with self._changing:
                 if worker is self.worker:
@@ -196,6 +199,7 @@ class _Place:
                 return False
             self.worker = successor
         _log.info("worker replaced", extra=before.described(by=successor.slot, why=why))
+        metrics.WORKER_ENDS.labels("replaced").inc()
         await before.retire()
         return True
 

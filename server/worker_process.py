@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from server import metrics
 from server.worker_link import ALIVE, BEAT_S, READY
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class WorkerProcess:
         self.slot = slot
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()
+        self.frozen = False
         self._process = process
         self._limits = limits
         self._started_s = time.monotonic()
@@ -110,14 +112,14 @@ class WorkerProcess:
         return {"slot": self.slot, "pid": self.pid, **more}
 
     async def readied(self) -> bool:
-        """Waits until the worker serves; False when it ended before."""
+        """Waits until the worker serves; False when it ended before it did."""
         waits = [asyncio.create_task(event.wait()) for event in (self.ready, self.ended)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-        return not self.ended.is_set()
+        return self.ready.is_set()
 
     async def retire(self) -> None:
         """Tells the worker to stop, and waits until it has; kills it when that takes too long."""
@@ -144,10 +146,13 @@ class WorkerProcess:
 
     async def _live(self, link: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=link)
-        looking = [asyncio.create_task(self._listen(reader)), asyncio.create_task(self._look())]
+        listening = asyncio.create_task(self._listen(reader))
+        looking = asyncio.create_task(self._look())
         await self._process.wait()
-        for task in looking:
-            task.cancel()
+        looking.cancel()
+        # What it said last is on its way; the end of the stream comes with its own.
+        await asyncio.wait({listening}, timeout=BEAT_S)
+        listening.cancel()
         writer.close()
         self.ended.set()
 
@@ -162,6 +167,7 @@ class WorkerProcess:
 
     def _remember(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
+        metrics.WORKER_MEMORY.labels(self.slot).set(memory_bytes)
         if not self._warm_bytes and self.age_s >= self._limits.warm_s:
             self._warm_bytes = memory_bytes
 
@@ -178,5 +184,6 @@ class WorkerProcess:
         while self._missed < self._limits.beats_missed_max:
             self._missed += 1
             await asyncio.sleep(BEAT_S)
+        self.frozen = True
         _log.error("worker frozen", extra=self.described())
         self._signal(terminate=False)

@@ -78,20 +78,19 @@ class ShardGuards:
 
     def settle(self, passage: Passage, outcomes: Mapping[int, Outcome]) -> None:
         """Notes how a call ended: OK, and not slow, for all shards that are not named."""
-        quick = not outcomes and not passage.took_s
-        if quick and passage.epoch == self._common.epoch and self._are_all_free():
-            second = int(self._common.clock())
-            for shard in passage.shards:
-                breaker = self._shards[shard]
-                window = breaker.window
-                if window.second != second:
-                    window.turn_to(second)
-                window.ok += 1
-                breaker.losses = 0
-            return
+        second = int(self._common.clock())
         for shard in passage.admitted:
-            outcome = outcomes.get(shard, Outcome.OK)
-            self._shards[shard].settle(passage.epoch, outcome, passage.took_s.get(shard, 0.0))
+            breaker = self._shards[shard]
+            if (
+                shard in outcomes
+                or shard in passage.took_s
+                or not breaker.free
+                or passage.epoch < breaker.changed_in
+            ):
+                outcome = outcomes.get(shard, Outcome.OK)
+                breaker.settle(passage.epoch, outcome, passage.took_s.get(shard, 0.0))
+            else:
+                breaker.note_ok(second)
 
     async def through(
         self, passage: Passage, deadline: float, call: Callable[[], Awaitable[ResultT]]
@@ -135,6 +134,10 @@ class ShardGuards:
     def _admit_each(self, passage: Passage, shards: Iterable[int]) -> None:
         for shard in shards:
             breaker = self._shards[shard]
+            passage.faulty |= breaker.fault is not None
+            if breaker.free:
+                passage.shards.append(shard)
+                continue
             try:
                 # One that becomes half-open begins an epoch, which this call belongs to.
                 passage.epoch = breaker.admit()
@@ -142,7 +145,6 @@ class ShardGuards:
                 passage.refused[shard] = ShardRefused(refusal.retry_after_s)
                 continue
             passage.shards.append(shard)
-            passage.faulty |= breaker.fault is not None
 
 
 class Passage:

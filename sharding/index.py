@@ -13,6 +13,7 @@ from core.types import ALL_SHARDS, IndexChange, shard_of
 from sharding.apply import apply_batches, by_shard
 from sharding.deep_pages import read_page
 from sharding.library import Argument
+from sharding.metrics import APPLY_MISSED, timed
 from sharding.reading import Replies, SeasonRead, view_of
 from sharding.replies import Reply
 from sharding.router import Router
@@ -35,12 +36,16 @@ class RedisIndex:
         """As core.ports.Index.apply."""
         batches = by_shard(changes)
         results = await apply_batches(self._router, b"%d" % xid, batches)
-        return frozenset(
+        missed = frozenset(
             (season, shard)
             for shard, unheld in results.items()
             for season in (batches[shard].seasons if unheld is None else unheld)
         )
+        if missed:
+            APPLY_MISSED.inc(len(missed))
+        return missed
 
+    @timed
     async def users(
         self, season_number: int, user_ids: Sequence[int], *, cutoff_bytes: int, fresh: Freshness
     ) -> tuple[Mapping[int, IndexedEntry], IndexView]:
@@ -58,6 +63,7 @@ class RedisIndex:
             entries.update(_entries(asked[shard], rounds[0]))
         return entries, _view(replies)
 
+    @timed
     async def count_before(
         self,
         season_number: int,
@@ -73,6 +79,7 @@ class RedisIndex:
         counts = [[n for reply in replies[shard] for n in _counts(reply)] for shard in shards]
         return counts, _view(replies)
 
+    @timed
     async def window(
         self,
         season_number: int,
@@ -89,6 +96,7 @@ class RedisIndex:
         span = Span(point, above, below, within)
         return await read_window(read, self._shard_counts, span, shards=shards)
 
+    @timed
     async def window_of(
         self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
     ) -> tuple[IndexedEntry, Window] | None:
@@ -96,6 +104,7 @@ class RedisIndex:
         read = self._read(season_number, fresh)
         return await read_window_of(read, self._shard_counts, user_id, above=above, below=below)
 
+    @timed
     async def page_at(
         self, season_number: int, *, offset: int, limit: int, fresh: Freshness
     ) -> PageSlice:

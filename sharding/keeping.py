@@ -8,11 +8,12 @@ from itertools import chain
 from typing import Final
 
 from core.errors import IndexUnavailable
-from core.ports import Clock, ShardStatus
+from core.ports import Checkpoint, Clock, LedgerPoint, ShardStatus
 from core.types import IndexChange
 from sharding.apply import ShardBatch, apply_batches, by_shard
 from sharding.keys import SHARDS, SLOTS, copy_keys, done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
+from sharding.metrics import LAG_SECONDS, REPLAYED
 from sharding.reading import Question, ShardQuestion, ask
 from sharding.replies import Reply
 from sharding.router import Router
@@ -32,6 +33,9 @@ class _ShardState:
     mark_time_ms: int | None = None
     entry_count: int = 0
     building: bool = False
+    ledger: bytes | None = None
+    history: bytes = b""
+    confirmed: bool = False
 
 
 class RedisIndexKeeping:
@@ -40,11 +44,14 @@ class RedisIndexKeeping:
     def __init__(self, router: Router, clock: Clock) -> None:
         self._router = router
         self._clock = clock
+        self._marks_ms: dict[int, int] = {}
 
     async def shards(self, season_numbers: Sequence[int]) -> Sequence[ShardStatus]:
         """As core.ports.IndexKeeping.shards."""
         states, _ = await self._states(season_numbers)
-        return [self._status(shard, state) for shard, state in states.items()]
+        statuses = [self._status(shard, state) for shard, state in states.items()]
+        self._measure_lag(statuses)
+        return statuses
 
     async def unbuilt(self, season_numbers: Sequence[int]) -> Sequence[tuple[int, int]]:
         """As core.ports.IndexKeeping.unbuilt."""
@@ -66,6 +73,7 @@ class RedisIndexKeeping:
             batch = by_shard(part).get(shard, ShardBatch())
             if (await apply_batches(self._router, told, {shard: batch}))[shard] is None:
                 return False
+        REPLAYED.inc(len(xids))
         return True
 
     async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:
@@ -76,22 +84,29 @@ class RedisIndexKeeping:
             raise IndexUnavailable
         return frozenset(int(xid) for xid in reply if isinstance(xid, bytes))
 
-    async def checkpoint(
-        self, shard: int, *, since: int, horizon: int, count: int, caught_up_ms: int | None
-    ) -> bool:
+    async def checkpoint(self, shard: int, mark: Checkpoint) -> bool:
         """As core.ports.IndexKeeping.checkpoint. The shard's time never goes back. Raises
         IndexUnavailable.
         """
         keys = (meta_key(shard), done_key(shard))
-        args = (since, horizon, count, *(() if caught_up_ms is None else (caught_up_ms,)))
+        time_ms = () if mark.caught_up_ms is None else (mark.caught_up_ms,)
+        args = (mark.since, mark.horizon, mark.count, mark.ledger, *time_ms)
         return await self._call(shard, LIBRARY.write("checkpoint", keys, args)) == b"OK"
 
-    async def begin(self, season_number: int, shard: int, *, token: str, horizon: int) -> bool:
+    async def confirm(self, shard: int, history: bytes) -> bool:
+        """As core.ports.IndexKeeping.confirm. Raises IndexUnavailable."""
+        command = LIBRARY.write("confirm", (meta_key(shard),), (history,))
+        return await self._call(shard, command) == b"OK"
+
+    async def begin(
+        self, season_number: int, shard: int, *, token: str, start: LedgerPoint
+    ) -> bool:
         """As core.ports.IndexKeeping.begin. A shard's first mark gets the time of before the call.
         Raises IndexUnavailable.
         """
         keys = (meta_key(shard), done_key(shard), *copy_keys(shard, season_number))
-        args = (season_number, token.encode(), horizon, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        args = (season_number, token.encode(), start.horizon, now_ms, start.ledger)
         return await self._call(shard, LIBRARY.write("begin", keys, args)) == b"OK"
 
     async def load(
@@ -144,6 +159,15 @@ class RedisIndexKeeping:
                 unbuilt += [(seasons[place], shard) for place in places]
         return states, unbuilt
 
+    def _measure_lag(self, statuses: Sequence[ShardStatus]) -> None:
+        """Also of shards that do not answer: they fall behind by what has passed since they did."""
+        now_ms = self._clock.now_ms()
+        for status in statuses:
+            if status.checkpoint_time_ms is not None:
+                self._marks_ms[status.shard] = status.checkpoint_time_ms
+        for shard, mark_ms in self._marks_ms.items():
+            LAG_SECONDS.labels(shard).set(max(0, now_ms - mark_ms) / 1000)
+
     def _status(self, shard: int, state: _ShardState) -> ShardStatus:
         owner = self._router.owner(shard)
         return ShardStatus(
@@ -155,6 +179,9 @@ class RedisIndexKeeping:
             checkpoint_time_ms=state.mark_time_ms,
             entry_count=state.entry_count,
             building=state.building,
+            ledger=state.ledger,
+            history=state.history,
+            confirmed=state.confirmed,
         )
 
 
@@ -181,11 +208,15 @@ def _slices(season_numbers: Sequence[int]) -> Iterator[Sequence[int]]:
 def _add(state: _ShardState, reply: Reply) -> list[int]:
     """Adds what a shard replied to its state; returns the places of the seasons it lacks."""
     match reply:
-        case [mark, mark_time_ms, int(live), int(building), list(unbuilt)]:
+        case [mark, mark_time_ms, int(live), int(building), list(unbuilt), *identity]:
             state.mark = int(mark) if isinstance(mark, bytes) else None
             state.mark_time_ms = int(mark_time_ms) if isinstance(mark_time_ms, bytes) else None
             state.entry_count += live
             state.building = bool(building)
+            ledger, confirmed, history = identity
+            state.ledger = ledger if isinstance(ledger, bytes) else None
+            state.history = history if isinstance(history, bytes) else b""
+            state.confirmed = confirmed == history
             return [place for place in unbuilt if isinstance(place, int)]
     state.reachable = False
     return []

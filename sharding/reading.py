@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from core.errors import IndexUnavailable, IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
 from sharding.guards import Passage
 from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
+from sharding.metrics import ASKED_ALONE
 from sharding.replies import NodeLost, Reply, ShardRefused
 from sharding.router import Router
+
+_FINAL: Final = (b"BEHIND", b"SUSPECT")
+"""What only a shard's own node says of it: that it lacks a transaction, or may lack acknowledged ones
+since another history of writes goes on there."""
 
 Replies = dict[int, list[Reply]]
 """Per shard its reply to each round."""
@@ -90,12 +96,13 @@ async def _ask_alone(router: Router, question: Question, replies: Replies, deadl
             and (not isinstance(rounds[number], NodeLost) or router.may_try_again(shard, deadline))
         }
         if doubtful:
+            ASKED_ALONE.inc(len(doubtful))
             for shard, reply in (await router.follow_shards(doubtful, deadline)).items():
                 replies[shard][number] = reply[0] if isinstance(reply, list) else reply
 
 
 def _is_doubtful(reply: Reply) -> bool:
-    return not isinstance(reply, list) and reply != b"BEHIND"
+    return not isinstance(reply, list) and reply not in _FINAL
 
 
 def _worst(rounds: Sequence[Reply]) -> Reply:
@@ -134,6 +141,8 @@ class SeasonRead:
     def _question(self, shard: int, args: tuple[Argument, ...]) -> ShardQuestion:
         keys = (meta_key(shard), done_key(shard), *season_keys(shard, self.season_number))
         xids = b",".join(b"%d" % xid for xid in self.fresh.xids.get(shard, ()))
+        if xids and self.fresh.ledger:
+            xids = self.fresh.ledger + b":" + xids
         return ShardQuestion(keys, (*keys, xids, *args))
 
 
@@ -160,9 +169,10 @@ def require_answers(replies: Replies) -> None:
         raise IndexUnbuilt(bad)
     if words == {b"BEHIND"}:
         raise ReadBehind(bad)
-    cause = next((reply for reply in bad.values() if isinstance(reply, Exception)), None)
-    retry_after_ms = int(cause.retry_after_s * 1000) if isinstance(cause, ShardRefused) else None
-    raise IndexUnavailable(bad, retry_after_ms=retry_after_ms) from cause
+    causes = [reply for reply in bad.values() if isinstance(reply, Exception)]
+    waits_s = [cause.retry_after_s for cause in causes if isinstance(cause, ShardRefused)]
+    retry_after_ms = int(max(waits_s) * 1000) if waits_s else None
+    raise IndexUnavailable(bad, retry_after_ms=retry_after_ms) from next(iter(causes), None)
 
 
 def _word(reply: Reply) -> bytes:

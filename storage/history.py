@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from core.ports import LedgerChanges, LedgerTransaction, LoadedChunk
+from core.ports import LedgerChanges, LedgerPoint, LedgerTransaction, LoadedChunk
 from core.types import IndexChange
 from storage.pool import Pool, Row, query
 from storage.statement import Statement
@@ -20,14 +20,26 @@ index_item(e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state, e.ach
 """
 """Sort orders are 1 (descending) and 2 (ascending): minus 2 gives the flips, -1 and 0."""
 
+_LEDGER: Final = """
+substr(sha256(convert_to(
+  concat_ws(':', (select system_identifier from pg_control_system()),
+            substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
+            (select oid from pg_database where datname = current_database())), 'UTF8')), 1, 8)
+"""
+"""The database cluster, its timeline and the database. The timeline that the control file tells is
+the old one until the first checkpoint after a promotion."""
+
 _HORIZON: Final = Statement.of("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-_CHANGES: Final = Statement.of("""
+_POINT: Final = Statement.of(
+    f"select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, {_LEDGER}"
+)
+_CHANGES: Final = Statement.of(f"""
 with bounds as materialized (
   select pg_snapshot_xmin(s) as horizon, pg_snapshot_xmax(s) as newest,
-         %(since)s::text::xid8 as since
+         %(since)s::text::xid8 as since, {_LEDGER} as ledger
   from pg_current_snapshot() s
 )
-select b.horizon::text::bigint, b.newest::text::bigint, t.below::text::bigint,
+select b.horizon::text::bigint, b.newest::text::bigint, t.below::text::bigint, b.ledger,
        o.xid::text::bigint, o.shards, o.season_no, o.user_id
 from bounds b
 cross join outbox_trimmed t
@@ -35,6 +47,10 @@ left join lateral (
   select * from outbox where xid >= b.since and xid < b.horizon order by xid limit %(limit)s
 ) o on true
 order by o.xid
+""")  # noqa: S608
+_COMMITTED: Final = Statement.of("""
+select xid::text::bigint, shards, season_no, user_id
+from outbox where xid >= %(since)s::text::xid8 order by xid limit %(limit)s
 """)
 _ITEMS: Final = Statement.of(f"""
 select e.season_no, {_ITEM}
@@ -75,23 +91,27 @@ class PostgresHistory:
         rows = await self._query(_HORIZON, {})
         return int(rows[0][0])
 
+    async def point(self) -> LedgerPoint:
+        """See `LedgerHistory.point`."""
+        rows = await self._query(_POINT, {})
+        return LedgerPoint(*rows[0])
+
     async def changes(self, since: int) -> LedgerChanges:
         """See `LedgerHistory.changes`; at most 5,000 transactions, the oldest ones."""
         rows = await self._query(
             _CHANGES,
             {"since": str(since), "limit": _TRANSACTIONS_MAX},
         )
-        horizon, newest, trimmed_below = rows[0][:3]
-        transactions = [
-            LedgerTransaction(
-                xid=row[3], shards=row[4], users=tuple(zip(row[5], row[6], strict=True))
-            )
-            for row in rows
-            if row[3] is not None
-        ]
+        horizon, newest, trimmed_below, ledger = rows[0][:4]
+        transactions = [_transaction(row[4:]) for row in rows if row[4] is not None]
         if len(transactions) == _TRANSACTIONS_MAX:
             horizon = transactions[-1].xid + 1
-        return LedgerChanges(horizon, newest, trimmed_below, transactions)
+        return LedgerChanges(horizon, newest, trimmed_below, transactions, ledger)
+
+    async def committed(self, since: int) -> Sequence[LedgerTransaction]:
+        """See `LedgerHistory.committed`; at most 5,000."""
+        rows = await self._query(_COMMITTED, {"since": str(since), "limit": _TRANSACTIONS_MAX})
+        return [_transaction(row) for row in rows]
 
     async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
         """See `LedgerHistory.items`."""
@@ -128,3 +148,8 @@ class PostgresHistory:
 
     async def _query(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         return await query(self._pool, statement, parameters, timeout_s=_TIMEOUT_S, idempotent=True)
+
+
+def _transaction(row: Row) -> LedgerTransaction:
+    xid, shards, season_numbers, user_ids = row
+    return LedgerTransaction(xid, shards, tuple(zip(season_numbers, user_ids, strict=True)))

@@ -67,6 +67,11 @@ class Pool:
         self._guard = guard
         self._probe = probe
 
+    @property
+    def waiting_count(self) -> int:
+        """Callers that wait for a connection."""
+        return self._connections.get_stats().get("requests_waiting", 0)
+
     def require(self) -> None:
         """Raises LedgerUnavailable while no call would be let through."""
         with translated():

@@ -2,10 +2,12 @@
 
     request id    gives the call an id, or keeps the caller's
     access log    one line a call, by how it ended
+    measure       counts calls and takes their time
     error map     exceptions become RpcFailure; nothing above it sees one
     in flight     refuses calls beyond what this worker holds
     deadline      ends the call when its time is spent
     decode        bytes to message, and the answer back to bytes
+    sources       counts where reads were answered
     (servicer)
 
 A composed handler takes request bytes and gives response bytes or one RpcFailure, which is always

@@ -18,6 +18,7 @@ from server.rpc.access_log import AccessLog
 from server.rpc.call import REQUEST_ID, CallContext
 from server.rpc.chain import Interceptor, StreamHandler, UnaryHandler
 from server.rpc.decode import Decode
+from server.rpc.measuring import Measure, Sources
 from server.rpc.methods import Method
 from server.rpc.overdue import Overdue
 from server.rpc.status import failure_of
@@ -34,10 +35,12 @@ def default_chain(
     return (
         RequestId(),
         AccessLine(AccessLog(logging.getLogger("server.access"), slow_call_s=slow_call_s)),
+        Measure(),
         ErrorMap(),
         InFlight(in_flight_max),
         Deadline(deadline_max_s),
         Decode(),
+        Sources(),
     )
 
 
@@ -120,8 +123,8 @@ class ErrorMap:
     """Turns every exception into the RpcFailure that callers are told."""
 
     name: ClassVar = "error map"
-    # The log says how a call ended, so it has to see what this link makes of an exception.
-    after: ClassVar = frozenset({"request id", "access log"})
+    # Log and measures say how a call ended, so they have to see what this link makes of exceptions.
+    after: ClassVar = frozenset({"request id", "access log", "measure"})
 
     def unary(self, _method: Method, handler: UnaryHandler) -> UnaryHandler:
         """Answered in any case, one request."""

@@ -1,8 +1,9 @@
 -- What every function shares: the guard of a (season, shard) and the conditional put.
 --
 -- m  meta: C (every transaction below it is in), T (when C was set, ms), I (the shard's
---    incarnation: a new one with each new C), and per season in rebuild b:<season> (the builder's
---    token) and n:<season> (the chunks it has loaded)
+--    incarnation: a new one with each new C), L (the ledger that it is a copy of), R (the history
+--    of which it is known that it has all that was acknowledged), and per season in rebuild
+--    b:<season> (the builder's token) and n:<season> (the chunks it has loaded)
 -- d  the transactions taken since C: xid -> xid
 -- h  user_id (8 bytes) -> value (36 bytes), and under '' the guard
 -- z  the 32-byte keys of live entries, all with score 0
@@ -27,6 +28,13 @@ end
 
 local function state_of(value)
   return math.floor(string.byte(value, 31) / 64)
+end
+
+-- What names the history of writes on this node: a new name with each start, and with each
+-- promotion, which may have taken acknowledged writes back. It is asked of the node at the moment of
+-- use, because nobody else can know it then; some 3 us.
+local function history_here()
+  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 
 local function set_guard(h, state, epoch, live, incarnation)

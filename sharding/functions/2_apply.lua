@@ -65,13 +65,13 @@ local function apply(keys, args)
   return verdicts
 end
 
--- keys: m d; args: since, horizon, count and, where it is known, caught_up_ms: everything committed
--- before that is below the horizon. Another healer may have known of a later time. All the checks
--- are here and not in the caller, because a failover may have taken transactions back since the
--- caller looked.
+-- keys: m d; args: since, horizon, count, ledger and, where it is known, caught_up_ms: everything
+-- committed before that is below the horizon. Another healer may have known of a later time. All the
+-- checks are here and not in the caller, because a failover may have taken transactions back since
+-- the caller looked. A shard of a release that knew no ledgers learns its own.
 local function checkpoint(keys, args)
   local m, d = keys[1], keys[2]
-  local since, horizon, count, caught_up_ms = unpack(args)
+  local since, horizon, count, ledger, caught_up_ms = unpack(args)
   local mark = redis.call('HGET', m, 'C')
   if not mark or tonumber(mark) ~= tonumber(since) or tonumber(horizon) < tonumber(since) then
     return 'REFUSED'
@@ -80,10 +80,22 @@ local function checkpoint(keys, args)
     return 'REFUSED'
   end
   redis.call('HSET', m, 'C', horizon)
+  redis.call('HSETNX', m, 'L', ledger)
   if caught_up_ms and tonumber(caught_up_ms) > tonumber(redis.call('HGET', m, 'T') or 0) then
     redis.call('HSET', m, 'T', caught_up_ms)
   end
   redis.call('ZREMRANGEBYSCORE', d, 0, '(' .. horizon)
+  return 'OK'
+end
+
+-- keys: m; args: history. To be called when all that had committed was brought to that history: if
+-- another one goes on here by now, that is not known of it.
+local function confirm(keys, args)
+  local m, history = keys[1], args[1]
+  if redis.call('HEXISTS', m, 'C') == 0 or history_here() ~= history then
+    return 'REFUSED'
+  end
+  redis.call('HSET', m, 'R', history)
   return 'OK'
 end
 
@@ -94,6 +106,7 @@ end
 
 redis.register_function(PREFIX .. 'apply', apply)
 redis.register_function(PREFIX .. 'checkpoint', checkpoint)
+redis.register_function(PREFIX .. 'confirm', confirm)
 redis.register_function({
   function_name = PREFIX .. 'done',
   callback = done,

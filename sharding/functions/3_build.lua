@@ -6,14 +6,15 @@ local function is_copy(m, season, token, chunk)
   return meta[1] == token and meta[2] == chunk
 end
 
--- keys: m d H Z; args: season, token, horizon, now_ms.
+-- keys: m d H Z; args: season, token, horizon, now_ms, ledger.
 local function begin(keys, args)
   local m, d, H, Z = unpack(keys)
-  local season, token, horizon, now_ms = unpack(args)
+  local season, token, horizon, now_ms, ledger = unpack(args)
   if redis.call('HSETNX', m, 'C', horizon) == 1 then
     -- T is from before this call, and the rows of every copy that can be of this incarnation are
     -- read after it: what was committed before T is in them, though it may be above the horizon.
-    redis.call('HSET', m, 'I', token, 'T', now_ms)
+    -- Nothing was acknowledged by this incarnation yet: whatever history goes on here has all.
+    redis.call('HSET', m, 'I', token, 'T', now_ms, 'L', ledger, 'R', history_here())
     redis.call('UNLINK', d)
     redis.call('ZADD', d, -1, '')
   else

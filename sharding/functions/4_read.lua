@@ -3,17 +3,25 @@
 -- one that moves away costs the others nothing. A shard asked alone declares its keys as well.
 
 -- nil and a verdict, or the epoch, the live count and T (0: unknown) of a shard that shows all the
--- xids.
-local function check_view(m, d, h, z, xids)
-  local mark, incarnation, marked_ms = unpack(redis.call('HMGET', m, 'C', 'I', 'T'))
+-- xids. They may begin with the ledger that they are of and a colon.
+local function check_view(m, d, h, z, xids, history)
+  local mark, incarnation, marked_ms, confirmed, ledger =
+    unpack(redis.call('HMGET', m, 'C', 'I', 'T', 'R', 'L'))
   if not mark then
     return nil, 'UNBUILT'
+  end
+  if confirmed ~= history then
+    return nil, 'SUSPECT'
   end
   local epoch, live = check_guard(h, z, READY, incarnation)
   if not epoch then
     return nil, live
   end
-  for xid in string.gmatch(xids, '%d+') do
+  local wanted, ids = string.match(xids, '^(.*):([%d,]*)$')
+  if wanted and ledger and string.sub(ledger, 1, #wanted) ~= wanted then
+    return nil, 'BEHIND'
+  end
+  for xid in string.gmatch(ids or xids, '%d+') do
     if tonumber(xid) >= tonumber(mark) and not redis.call('ZSCORE', d, xid) then
       return nil, 'BEHIND'
     end
@@ -34,9 +42,10 @@ end
 -- As each_group, for groups that begin with m d h z xids. Replies epoch, live count and T, and what
 -- read(h, z, at, live) adds; `at` is the place of the group's sixth argument.
 local function each_shard(args, shared, extra, read)
+  local history = history_here()
   return each_group(args, shared, 5 + extra, function(at)
     local h, z = args[at + 2], args[at + 3]
-    local epoch, live, marked_ms = check_view(args[at], args[at + 1], h, z, args[at + 4])
+    local epoch, live, marked_ms = check_view(args[at], args[at + 1], h, z, args[at + 4], history)
     if not epoch then
       return live
     end
@@ -199,15 +208,24 @@ local function grid(_, args)
   end)
 end
 
+local function count_of(values, most)
+  local count = 0
+  for i = 1, most do
+    count = count + (values[i] and 1 or 0)
+  end
+  return count
+end
+
 -- args: number of seasons, then per shard m and for each season h z. Replies C, T, live entries,
--- whether anything is being built, and the places of the seasons that cannot be read.
+-- whether anything is being built, the places of the seasons that cannot be read, L, R, and the
+-- history that goes on here.
 local function state(_, args)
   local seasons = tonumber(args[1])
+  local history = history_here()
   return each_group(args, 1, 1 + 2 * seasons, function(at)
-    local meta = redis.call('HMGET', args[at], 'C', 'T', 'I')
-    local marks = (meta[1] and 1 or 0) + (meta[2] and 1 or 0) + (meta[3] and 1 or 0)
+    local meta = redis.call('HMGET', args[at], 'C', 'T', 'I', 'L', 'R')
     -- Whatever else m holds belongs to a copy.
-    local building = redis.call('HLEN', args[at]) > marks and 1 or 0
+    local building = redis.call('HLEN', args[at]) > count_of(meta, 5) and 1 or 0
     local total, unbuilt = 0, {}
     for season = 1, seasons do
       local h = args[at + 2 * season - 1]
@@ -218,7 +236,7 @@ local function state(_, args)
         table.insert(unbuilt, season - 1)
       end
     end
-    return { meta[1], meta[2], total, building, unbuilt }
+    return { meta[1], meta[2], total, building, unbuilt, meta[4], meta[5], history }
   end)
 end
 

@@ -89,10 +89,10 @@ class History:
         self.applied.append(result)
 
     async def _begin(self, shard: int) -> None:
-        horizon = await self.kept.history.horizon()
+        start = await self.kept.history.point()
         with contextlib.suppress(Unavailable):
             await self.kept.keeping.begin(
-                self.board.season.number, shard, token="dead", horizon=horizon
+                self.board.season.number, shard, token="dead", start=start
             )
 
 

@@ -201,8 +201,8 @@ async def test_two_builders_at_once_leave_one_whole_copy(kept: Kept) -> None:
     board = await kept.boards.create(board_spec())
     await kept.record(board, [submission(user, user) for user in USERS])
     season = board.season.number
-    horizon = await kept.history.horizon()
-    assert await kept.keeping.begin(season, 3, token="theirs", horizon=horizon)
+    start = await kept.history.point()
+    assert await kept.keeping.begin(season, 3, token="theirs", start=start)
 
     await kept.build.season(season)
 

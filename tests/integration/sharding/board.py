@@ -6,11 +6,13 @@ import random
 from collections.abc import Iterable, Sequence
 
 from core.ordering import Item, Ordering, encode_item
+from core.ports import LedgerPoint
 from core.types import INT64_MAX, INT64_MIN, EntryState, IndexChange, SortOrder, shard_of
 from sharding.keeping import RedisIndexKeeping
 from sharding.keys import SHARDS
 
 SEASON = 7
+LEDGER = b"a ledger"
 EXTREMES = (INT64_MIN, INT64_MIN + 1, -1, 0, 1, INT64_MAX - 1, INT64_MAX)
 
 
@@ -88,6 +90,15 @@ async def build(
         by_shard.setdefault(shard_of(item.user_id), []).append(encode_item(item))
     for shard in shards:
         blob = b"".join(by_shard.get(shard, []))
-        assert await keeping.begin(season_number, shard, token="t", horizon=horizon)
+        assert await keeping.begin(
+            season_number, shard, token="t", start=LedgerPoint(horizon, LEDGER)
+        )
         assert await keeping.load(season_number, shard, token="t", chunk=0, items=blob)
         assert await keeping.swap(season_number, shard, token="t", chunks=1)
+
+
+async def confirm(keeping: RedisIndexKeeping) -> None:
+    """Lets every shard answer, as the healer does when it has brought what may have been lost."""
+    for status in await keeping.shards([]):
+        if status.reachable and not status.confirmed:
+            assert await keeping.confirm(status.shard, status.history)

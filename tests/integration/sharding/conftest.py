@@ -44,7 +44,9 @@ async def cluster(redis_cluster: EmbeddedRedisCluster) -> EmbeddedRedisCluster:
 @pytest.fixture
 async def router(cluster: EmbeddedRedisCluster) -> AsyncIterator[Router]:
     """A router over the cluster."""
-    router = Router(RedisSettings(nodes=cluster.addresses), rng=random.Random(1))
+    # Time enough for a busy machine.
+    settings = RedisSettings(nodes=cluster.addresses, read_timeout_s=0.5, response_timeout_s=1)
+    router = Router(settings, rng=random.Random(1))
     await router.open()
     yield router
     await router.aclose()

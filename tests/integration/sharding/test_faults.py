@@ -21,7 +21,7 @@ from sharding.replies import NodeBusy, NodeLost
 from sharding.router import Router
 from sharding.settings import RedisSettings
 from sharding.slot_map import Address
-from tests.integration.sharding.board import SEASON, build, change_of, item_of
+from tests.integration.sharding.board import SEASON, build, change_of, confirm, item_of
 from tests.integration.sharding.nodes import owner, primaries, replicated, run
 
 pytestmark = pytest.mark.every_engine
@@ -65,7 +65,16 @@ async def test_functions_are_loaded_by_the_user_who_may(
     """The user of the index may only call; the admin loads for it."""
     await build(keeping, ITEMS)
     users = {
-        "app": ("~{s*", "-@all", "+@read", "+fcall", "+fcall_ro", "+cluster|slots", "+asking"),
+        "app": (
+            "~{s*",
+            "-@all",
+            "+@read",
+            "+fcall",
+            "+fcall_ro",
+            "+cluster|slots",
+            "+asking",
+            "+info",
+        ),
         "loader": ("-@all", "+function|load"),
     }
     nodes = await primaries(cluster)
@@ -164,6 +173,7 @@ async def test_a_killed_primary_is_replaced_by_its_replica(
             break
         except StandingsError:
             assert time.monotonic() - started < 15
+            await confirm(keeping)
             await asyncio.sleep(0.05)
     assert found == 160
     assert await index.apply(201, [change_of(item) for item in ITEMS]) == frozenset()

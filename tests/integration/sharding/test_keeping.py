@@ -8,12 +8,12 @@ import pytest
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from core.ordering import encode_item
-from core.ports import Freshness
+from core.ports import Checkpoint, Freshness, LedgerPoint
 from core.types import EntryState, IndexChange
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.keys import SLOTS, copy_keys
-from tests.integration.sharding.board import SEASON, build, change_of, item_of
+from tests.integration.sharding.board import LEDGER, SEASON, build, change_of, item_of
 from tests.integration.sharding.nodes import owner, primaries, run
 
 pytestmark = pytest.mark.every_engine
@@ -31,13 +31,11 @@ async def test_the_mark_moves_only_over_transactions_that_are_in(
         await index.apply(xid, [change_of(item_of(16, revision=xid - BIG))])
 
     assert await keeping.done(0, since=BIG, horizon=BIG + 9) == {BIG + 1, BIG + 3}
-    assert not await keeping.checkpoint(
-        0, since=BIG + 1, horizon=BIG + 9, count=1, caught_up_ms=None
-    )
-    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=3, caught_up_ms=None)
-    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG - 1, count=0, caught_up_ms=None)
-    assert await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=2, caught_up_ms=None)
-    assert not await keeping.checkpoint(0, since=BIG, horizon=BIG + 9, count=2, caught_up_ms=None)
+    assert not await keeping.checkpoint(0, Checkpoint(BIG + 1, BIG + 9, 1, LEDGER, None))
+    assert not await keeping.checkpoint(0, Checkpoint(BIG, BIG + 9, 3, LEDGER, None))
+    assert not await keeping.checkpoint(0, Checkpoint(BIG, BIG - 1, 0, LEDGER, None))
+    assert await keeping.checkpoint(0, Checkpoint(BIG, BIG + 9, 2, LEDGER, None))
+    assert not await keeping.checkpoint(0, Checkpoint(BIG, BIG + 9, 2, LEDGER, None))
     assert await keeping.done(0, since=0, horizon=BIG + 99) == {BIG + 9}
     status = (await keeping.shards([SEASON]))[0]
     assert (status.checkpoint, status.checkpoint_time_ms) == (BIG + 9, 1_700_000_000_000)
@@ -50,9 +48,7 @@ async def test_a_shards_time_moves_with_its_mark_and_never_back(keeping: RedisIn
     assert made_ms is not None
     seen = []
     for horizon, time_ms in ((101, None), (102, made_ms + 5), (103, made_ms + 1), (104, None)):
-        assert await keeping.checkpoint(
-            0, since=horizon - 1, horizon=horizon, count=0, caught_up_ms=time_ms
-        )
+        assert await keeping.checkpoint(0, Checkpoint(horizon - 1, horizon, 0, LEDGER, time_ms))
         status = (await keeping.shards([SEASON]))[0]
         assert status.checkpoint == horizon
         seen.append(status.checkpoint_time_ms)
@@ -62,7 +58,7 @@ async def test_a_shards_time_moves_with_its_mark_and_never_back(keeping: RedisIn
 
 async def test_no_mark_is_moved_on_an_empty_node(keeping: RedisIndexKeeping) -> None:
     """A shard without a mark refuses one: only a build gives it its first."""
-    assert not await keeping.checkpoint(3, since=0, horizon=5, count=0, caught_up_ms=None)
+    assert not await keeping.checkpoint(3, Checkpoint(0, 5, 0, LEDGER, None))
     assert (await keeping.shards([]))[3].checkpoint is None
 
 
@@ -87,7 +83,7 @@ async def test_the_state_of_the_shards_is_told(
 ) -> None:
     """Owner, mark, entries and builds of each shard; seasons beyond one call are looked at too."""
     await build(keeping, [item_of(16, 1), item_of(32, 1), item_of(1, 1)])
-    await keeping.begin(SEASON, 9, token="x", horizon=1)
+    await keeping.begin(SEASON, 9, token="x", start=LedgerPoint(1, LEDGER))
     seasons = [*range(1000, 1600), SEASON]
 
     statuses = await keeping.shards(seasons)
@@ -107,7 +103,7 @@ async def test_a_build_takes_only_its_own_chunks_in_order(
     """Another token, a skipped chunk and an early swap are refused; the last chunk may repeat."""
     blob = encode_item(item_of(16, 5))
     assert not await keeping.load(SEASON, 0, token="a", chunk=0, items=blob)
-    assert await keeping.begin(SEASON, 0, token="a", horizon=100)
+    assert await keeping.begin(SEASON, 0, token="a", start=LedgerPoint(100, LEDGER))
     assert not await keeping.load(SEASON, 0, token="b", chunk=0, items=blob)
     assert not await keeping.load(SEASON, 0, token="a", chunk=1, items=blob)
     assert await keeping.load(SEASON, 0, token="a", chunk=0, items=blob)
@@ -126,7 +122,7 @@ async def test_a_build_that_lost_its_copy_starts_again(
     keeping: RedisIndexKeeping, cluster: EmbeddedRedisCluster
 ) -> None:
     """A copy with a key gone takes no chunk and is not put in place."""
-    await keeping.begin(SEASON, 0, token="a", horizon=100)
+    await keeping.begin(SEASON, 0, token="a", start=LedgerPoint(100, LEDGER))
     await run(await owner(cluster, 0), "DEL", copy_keys(0, SEASON)[1])
 
     assert not await keeping.load(SEASON, 0, token="a", chunk=0, items=b"")
@@ -139,7 +135,7 @@ async def test_applies_during_a_build_are_in_its_copy(
     """Concurrent applies are neither lost in the swap nor undone by the older rows loaded."""
     await build(keeping, [item_of(16 * n, 1) for n in range(300)], shards=[0])
     rows = [encode_item(item_of(16 * n, 1)) for n in range(300)]
-    await keeping.begin(SEASON, 0, token="b", horizon=100)
+    await keeping.begin(SEASON, 0, token="b", start=LedgerPoint(100, LEDGER))
 
     async def load() -> None:
         for chunk in range(30):
@@ -165,7 +161,7 @@ async def test_applies_during_a_build_are_in_its_copy(
 async def test_a_dropped_season_is_unbuilt(keeping: RedisIndexKeeping) -> None:
     """Nothing of it stays, and dropping it again is fine."""
     await build(keeping, [item_of(16, 1)])
-    await keeping.begin(SEASON, 3, token="x", horizon=1)
+    await keeping.begin(SEASON, 3, token="x", start=LedgerPoint(1, LEDGER))
 
     await keeping.drop(SEASON)
     await keeping.drop(SEASON)

@@ -15,7 +15,7 @@ from sharding.keeping import RedisIndexKeeping
 from sharding.keys import done_key, meta_key, season_keys
 from sharding.router import Router
 from tests.fixtures.redis import empty
-from tests.integration.sharding.board import SEASON, build, change_of, item_of
+from tests.integration.sharding.board import SEASON, build, change_of, confirm, item_of
 from tests.integration.sharding.nodes import Move, owner, primaries
 
 pytestmark = pytest.mark.every_engine
@@ -46,6 +46,14 @@ async def rank_of_last(index: RedisIndex) -> int:
     return counts[SHARD][0]
 
 
+async def confirm_moved(index: RedisIndex, keeping: RedisIndexKeeping) -> None:
+    """A node that a shard has come to cannot know whether it came whole: the healer says so."""
+    with pytest.raises(IndexUnavailable) as refused:
+        await index.users(SEASON, [SHARD], cutoff_bytes=32, fresh=ANY)
+    assert refused.value.shards == {SHARD}
+    await confirm(keeping)
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 3, 0, 2), (2, 0, 3, 1), (3, 2, 1, 0)])
 async def test_a_read_in_the_middle_of_a_move_is_right_or_refused(
     index: RedisIndex, keeping: RedisIndexKeeping, move: Move, order: tuple[int, ...]
@@ -62,6 +70,7 @@ async def test_a_read_in_the_middle_of_a_move_is_right_or_refused(
             await rank_of_last(index)
         assert await index.apply(102, [change_of(ITEMS[0])]) == {(SEASON, SHARD)}
     await move.carry(KEYS[order[-1]])
+    await confirm_moved(index, keeping)
     assert await rank_of_last(index) == len(ITEMS)
     assert await index.apply(103, [change_of(ITEMS[0])]) == frozenset()
     await move.end()
@@ -95,6 +104,7 @@ async def test_windows_and_pages_in_the_middle_of_a_move_are_right_or_refused(
         with pytest.raises(IndexUnavailable):
             await index.window_of(SEASON, ITEMS[50].user_id, above=5, below=5, fresh=ANY)
     await move.carry(KEYS[-1])
+    await confirm_moved(index, keeping)
     await require_all()
     await move.end()
     await require_all()
@@ -110,6 +120,7 @@ async def test_a_move_that_is_done_is_followed_and_remembered(
     await move.carry(*KEYS)
     await move.end()
 
+    await confirm_moved(index, keeping)
     assert await rank_of_last(index) == len(ITEMS)
 
     assert str(router.owner(SHARD)) == move.target.address
@@ -139,6 +150,7 @@ async def test_writers_lose_nothing_while_a_slot_moves(
 
     await asyncio.gather(*(write() for _ in range(50)))
 
+    await confirm_moved(index, keeping)
     page = await index.page_at(SEASON, offset=0, limit=5000, fresh=ANY)
     assert moved.is_set()
     assert failed == []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from core.heal_index import HealIndex, Steps
-from core.ports import LedgerChanges, LedgerTransaction, ShardStatus
+from core.ports import Checkpoint, LedgerChanges, LedgerTransaction, ShardStatus
 from core.types import IndexChange
 from tests.fakes.held import HeldClock
 
@@ -42,14 +42,13 @@ class Shards:
         """All marks."""
         return [ShardStatus(n, 0, "", True, mark, 0, 0, False) for n, mark in self.marks.items()]
 
-    async def checkpoint(
-        self, shard: int, *, since: int, horizon: int, count: int, caught_up_ms: int | None
-    ) -> bool:
+    async def checkpoint(self, shard: int, mark: Checkpoint) -> bool:
         """As the function in Redis does it."""
-        self.told.append(caught_up_ms)
-        complete = len([xid for xid in self.taken[shard] if since <= xid < horizon]) == count
-        if complete and self.marks[shard] == since:
-            self.marks[shard] = horizon
+        self.told.append(mark.caught_up_ms)
+        taken = [xid for xid in self.taken[shard] if mark.since <= xid < mark.horizon]
+        complete = len(taken) == mark.count
+        if complete and self.marks[shard] == mark.since:
+            self.marks[shard] = mark.horizon
         return complete
 
     async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:

@@ -107,3 +107,12 @@ def test_secrets_can_be_rotated() -> None:
     assert new.boards_after(token) == "arena"
     with pytest.raises(PageTokenInvalid):
         old.boards_after(new.boards_page(after="arena"))
+
+
+def test_a_consistency_token_names_the_ledger_of_its_making() -> None:
+    """And keeps that name, whatever ledger there is when it comes back."""
+    signer = TokenSigner([b"secret"], lambda: b"the first")
+    token = signer.consistency(Writes(3, ((100, 2),)))
+
+    assert TokenSigner([b"secret"], lambda: b"another").writes(token).ledger == b"the "
+    assert TokenSigner([b"secret"]).writes(token).by_shard() == {1: (100,)}

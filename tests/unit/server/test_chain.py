@@ -119,7 +119,10 @@ def test_the_order_of_the_chain() -> None:
     """The chain stands as it is written down."""
     names = [link.name for link in chain()]
 
-    assert names == ["request id", "access log", "error map", "in flight", "deadline", "decode"]
+    assert names == [
+        *("request id", "access log", "measure", "error map"),
+        *("in flight", "deadline", "decode", "sources"),
+    ]
     check_order(chain())
 
 

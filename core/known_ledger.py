@@ -1,0 +1,38 @@
+"""Which ledger PostgreSQL is, as this process last saw it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from core.errors import StandingsError
+from core.ports import LedgerHistory
+
+_REFRESH_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class KnownLedger:
+    """For tokens, which name the ledger that their transactions are of. b"": never seen.
+
+    One that is named a second too late, after a promotion, costs its reader a question to the
+    database; it never passes for the new one's.
+    """
+
+    history: LedgerHistory
+    name: bytes = b""
+
+    async def follow(self) -> None:
+        """Looks each second; never returns by itself. While PostgreSQL is away the last one stays."""
+        while True:
+            try:
+                self.name = (await self.history.point()).ledger
+            except StandingsError:
+                pass
+            except Exception:  # a bug in one look must not end the looking
+                _log.exception("the ledger could not be looked at")
+            await asyncio.sleep(_REFRESH_S)

@@ -1,0 +1,40 @@
+"""What the listeners of a worker measure, and a supervisor of its workers. No label names a user
+or a board: their number has no bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
+_AGES: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+
+CALLS: Final = Counter("standings_calls", "Calls that have ended.", ["method", "code"])
+CALL_SECONDS: Final = Histogram(
+    "standings_call_seconds",
+    "How long calls took; streams are left out.",
+    ["method"],
+    buckets=_SECONDS,
+)
+IN_FLIGHT: Final = Gauge(
+    "standings_calls_in_flight", "Calls in progress, streams too.", multiprocess_mode="livesum"
+)
+REFUSED: Final = Counter("standings_calls_refused", "Calls refused for want of room.", ["reason"])
+READS: Final = Counter(
+    "standings_reads", "Reads by where they were answered.", ["method", "source"]
+)
+STALE_SECONDS: Final = Histogram(
+    "standings_stale_seconds", "How old the answers were that admit an age.", buckets=_AGES
+)
+
+WORKER_ENDS: Final = Counter(
+    "standings_worker_ends",
+    "Workers that have ended: died, frozen, replaced.",
+    ["why"],
+    registry=None,
+)
+WORKER_MEMORY: Final = Gauge(
+    "standings_worker_memory_bytes", "What each worker holds.", ["slot"], registry=None
+)

@@ -1,0 +1,138 @@
+"""The links of the chain that measure calls, and where reads were answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, ClassVar
+
+from google.protobuf.message import Message
+from grpc import StatusCode
+
+from core.errors import StandingsError
+from server import metrics
+from server.rpc.call import CallContext
+from server.rpc.chain import StreamHandler, UnaryHandler
+from server.rpc.methods import Method
+from server.rpc.status import RpcFailure
+from standings.v1 import types_pb2
+
+
+class Measure:
+    """Counts calls by how they ended, and takes their time."""
+
+    name: ClassVar = "measure"
+    after: ClassVar[frozenset[str]] = frozenset({"request id"})
+
+    def unary(self, method: Method, handler: UnaryHandler) -> UnaryHandler:
+        """Measured, one request."""
+        ends = _Ends(method)
+        seconds = metrics.CALL_SECONDS.labels(ends.method)
+        in_flight = metrics.IN_FLIGHT
+
+        async def measured(request: bytes, call: CallContext) -> Any:  # noqa: ANN401
+            start_s = time.monotonic()
+            in_flight.inc()
+            try:
+                answer = await handler(request, call)
+            except asyncio.CancelledError:
+                ends.count(StatusCode.CANCELLED)
+                raise
+            finally:
+                in_flight.dec()
+            ends.tell(answer)
+            seconds.observe(time.monotonic() - start_s)
+            return answer
+
+        return measured
+
+    def stream(self, method: Method, handler: StreamHandler) -> StreamHandler:
+        """Measured, a stream; its time is its caller's business."""
+        ends = _Ends(method)
+        in_flight = metrics.IN_FLIGHT
+
+        async def measured(
+            requests: AsyncIterator[bytes], call: CallContext
+        ) -> AsyncGenerator[Any, None]:
+            answer = None
+            in_flight.inc()
+            try:
+                async with aclosing(handler(requests, call)) as answers:
+                    async for answer in answers:
+                        yield answer
+            except (asyncio.CancelledError, GeneratorExit):
+                ends.count(StatusCode.CANCELLED)
+                raise
+            finally:
+                in_flight.dec()
+            ends.tell(answer)
+
+        return measured
+
+
+class _Ends:
+    """How the calls of a method ended; a counter that was looked up once is kept."""
+
+    def __init__(self, method: Method) -> None:
+        self.method = _label(method)
+        self._ok = metrics.CALLS.labels(self.method, "OK")
+        self._others = {StatusCode.OK: self._ok}
+
+    def tell(self, last: object) -> None:
+        """Counts a call that ended with this value."""
+        if not isinstance(last, RpcFailure):
+            self._ok.inc()
+            return
+        self.count(last.code)
+        if last.code is StatusCode.RESOURCE_EXHAUSTED and isinstance(last.error, StandingsError):
+            metrics.REFUSED.labels(last.error.reason).inc()
+
+    def count(self, code: StatusCode) -> None:
+        """Counts a call that ended with this code."""
+        counter = self._others.get(code)
+        if counter is None:
+            counter = self._others[code] = metrics.CALLS.labels(self.method, code.name)
+        counter.inc()
+
+
+class Sources:
+    """Counts where the answers of reads came from, and how old those are that admit an age."""
+
+    name: ClassVar = "sources"
+    # It looks at messages.
+    after: ClassVar = frozenset({"decode"})
+
+    def unary(self, method: Method, handler: UnaryHandler) -> UnaryHandler:
+        """Looked at, if its answers say where they come from."""
+        meta = method.response_type.DESCRIPTOR.fields_by_name.get("meta")
+        if meta is None or meta.message_type is not types_pb2.ReadMeta.DESCRIPTOR:
+            return handler
+        label = _label(method)
+        counters = {
+            value: metrics.READS.labels(label, name.removeprefix("SOURCE_").lower())
+            for name, value in types_pb2.Source.items()
+            if value
+        }
+
+        async def looked_at(request: Message, call: CallContext) -> Any:  # noqa: ANN401
+            answer = await handler(request, call)
+            meta: types_pb2.ReadMeta = answer.meta
+            counters[meta.source].inc()
+            if meta.HasField("staleness"):
+                age = meta.staleness
+                metrics.STALE_SECONDS.observe(age.seconds + age.nanos / 1e9)
+            return answer
+
+        return looked_at
+
+    def stream(self, _method: Method, handler: StreamHandler) -> StreamHandler:
+        """A stream as it is."""
+        return handler
+
+
+def _label(method: Method) -> str:
+    """Such as RankingService.GetEntry."""
+    service, _, name = method.path.rpartition("/")
+    return f"{service.rpartition('.')[2]}.{name}"

@@ -1,0 +1,45 @@
+"""A ledger that is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from core.ports import Flush, FlushResult, Ledger
+from core.types import Recorded, Standing
+from storage import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedLedger:
+    """The `Ledger` port over another one, which it measures. Cost: some microseconds a flush."""
+
+    ledger: Ledger
+
+    def require(self) -> None:
+        """See `Ledger.require`."""
+        self.ledger.require()
+
+    async def next_arrival(self) -> int:
+        """See `Ledger.next_arrival`."""
+        return await self.ledger.next_arrival()
+
+    async def record(self, flush: Flush) -> FlushResult:
+        """See `Ledger.record`."""
+        start_s = time.monotonic()
+        result = await self.ledger.record(flush)
+        metrics.FLUSH_SECONDS.observe(time.monotonic() - start_s)
+        metrics.FLUSH_SIZE.observe(len(flush.placed))
+        for outcome in result.results.values():
+            if isinstance(outcome, Recorded):
+                metrics.OUTCOMES[outcome.outcome].inc()
+            else:
+                metrics.SUBMISSIONS.labels(outcome.reason.lower()).inc()
+        return result
+
+    async def standings(
+        self, season_number: int, user_ids: Sequence[int]
+    ) -> Mapping[int, Standing]:
+        """See `Ledger.standings`."""
+        return await self.ledger.standings(season_number, user_ids)

@@ -1,0 +1,167 @@
+"""Every metric moves: one that never does is a defect, of the metric or of its test."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+from bootstrap.embedded.postgres import EmbeddedPostgres
+from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
+from cli.serving import serving
+from standings_client import AsyncClient, Board, EntryView, Submission
+from tests.fixtures.processes import time_until
+from tests.fixtures.redis import empty
+from tests.fixtures.server import RunningServer, settings_for
+
+ROOT = Path(__file__).resolve().parents[2]
+IN_TROUBLE = {
+    "standings_calls_refused",
+    "standings_index_apply_missed",
+    "standings_index_asked_alone",
+    "standings_index_replayed",
+    "standings_pool_waiting",
+    "standings_queue_depth",
+    "standings_stale_seconds",
+}
+"""What moves only when something is wrong."""
+OF_SUPERVISORS = {"standings_worker_ends", "standings_worker_memory_bytes"}
+"""tests/acceptance/test_workers.py looks at them."""
+USERS = range(1, 201)
+
+
+def _metrics() -> Mapping[str, MetricWrapperBase]:
+    """Every metric of every room, by name."""
+    metrics = {}
+    for file in ROOT.glob("*/metrics.py"):
+        module = importlib.import_module(f"{file.parent.name}.metrics")
+        for value in vars(module).values():
+            if isinstance(value, MetricWrapperBase):
+                metrics[value.describe()[0].name] = value
+    return metrics
+
+
+class Moved:
+    """The names of the metrics that have had another value than at first."""
+
+    def __init__(self) -> None:
+        self._metrics = _metrics()
+        self._first = {name: _samples(metric) for name, metric in self._metrics.items()}
+        self.names: set[str] = set()
+
+    def look(self) -> None:
+        """Looks at those that have not moved yet."""
+        for name in self._metrics.keys() - self.names:
+            if _samples(self._metrics[name]) != self._first[name]:
+                self.names.add(name)
+
+    async def watch(self) -> None:
+        """Looks again and again: some come back to where they were."""
+        while True:
+            self.look()
+            await asyncio.sleep(0.005)
+
+    async def include(self, *names: str) -> None:
+        """Returns when all these have moved."""
+        await time_until(lambda: self.names.issuperset(names))
+
+
+def _samples(metric: MetricWrapperBase) -> list[Any]:
+    # `_created` comes with the first use of a label, and says nothing.
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in metric.collect()
+        for sample in family.samples
+        if sample.value and not sample.name.endswith("_created")
+    ]
+
+
+@pytest.fixture
+async def moved() -> AsyncIterator[Moved]:
+    """Looks at all metrics while a test runs."""
+    moved = Moved()
+    watching = asyncio.create_task(moved.watch())
+    yield moved
+    watching.cancel()
+
+
+def _batch() -> list[Submission]:
+    return [Submission("arena", user, user) for user in USERS]
+
+
+def test_names_are_known() -> None:
+    """What the lists above name exists, and carries the project's name."""
+    names = _metrics().keys()
+
+    assert names >= IN_TROUBLE | OF_SUPERVISORS
+    assert all(name.startswith("standings_") for name in names)
+
+
+async def test_every_metric_moves(standings: RunningServer, moved: Moved) -> None:
+    """An ordinary day moves all but those that tell of trouble."""
+    client = standings.client
+    await client.boards.create(Board(board_id="arena"))
+    await client.batch_submit_scores(_batch())
+    await asyncio.gather(*(client.get_entry("arena", user) for user in USERS[:20]))
+    async with asyncio.timeout(60):
+        while not _metrics().keys() - IN_TROUBLE - OF_SUPERVISORS <= moved.names:
+            # PostgreSQL tells its statistics at the end of a transaction, once a second.
+            await client.submit_score("arena", USERS[0], 1)
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def _narrow(database: str, cluster: EmbeddedRedisCluster) -> AsyncIterator[AsyncClient]:
+    """The client of a server that soon gives up on Redis and holds few calls."""
+    await empty(cluster)
+    settings = settings_for(database, cluster)
+    quick = {"operation_timeout_s": 0.3, "response_timeout_s": 0.3}
+    narrow = settings.server.model_copy(update={"in_flight_max": 20})
+    changes = {"redis": settings.redis.model_copy(update=quick), "server": narrow}
+    async with (
+        serving(settings.model_copy(update=changes)) as addresses,
+        AsyncClient(addresses.public, timeout_s=20) as client,
+    ):
+        yield client
+
+
+async def test_trouble_moves_the_others(
+    database: str,
+    postgres_faults: EmbeddedPostgres,
+    redis_faults: EmbeddedRedisCluster,
+    moved: Moved,
+) -> None:
+    """A frozen node, a frozen PostgreSQL and more calls than a server holds."""
+    async with _narrow(database, redis_faults) as client:
+        await client.boards.create(Board(board_id="arena"))
+        await client.batch_submit_scores(_batch())
+        await asyncio.gather(*(client.get_entry("arena", user) for user in USERS[:20]))
+
+        frozen = [redis_faults.node(node) for node in redis_faults.addresses]
+        for node in frozen:
+            node.freeze()
+        await client.batch_submit_scores(
+            [Submission("arena", user, 1_000 + user) for user in USERS]
+        )
+        await client.get_entry("arena", USERS[0])
+        for node in frozen:
+            node.thaw()
+        await moved.include("standings_index_apply_missed", "standings_index_replayed")
+
+        postgres_faults.freeze()
+        calls = [
+            asyncio.ensure_future(client.get_entry("arena", user, view=EntryView.FULL))
+            for user in USERS[:50]
+        ]
+        calls.append(asyncio.ensure_future(client.submit_score("arena", 1, 1)))
+        await moved.include("standings_queue_depth", "standings_pool_waiting")
+        postgres_faults.thaw()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    assert IN_TROUBLE <= moved.names
