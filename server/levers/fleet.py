@@ -37,6 +37,7 @@ class FleetSync:
         self._lock = directory / "fleet.lock"
         self._telling: asyncio.Task[None] | None = None
         self._again = False
+        self._in_touch = True
 
     async def run(self) -> None:
         """Exchanges wherever this worker is elected, until it is cancelled."""
@@ -68,9 +69,13 @@ class FleetSync:
                 {override.name: _setting(override, now_ns, now_ms) for override in theirs}
             )
         except StandingsError as error:
-            _log.info("the fleet cannot be told of overrides", extra={"reason": error.reason})
+            if self._in_touch:
+                _log.warning("no overrides from the fleet", extra={"reason": error.reason})
+            self._in_touch = False
         except MachineBusy:
             _log.warning("another process holds the machine's file")
+        else:
+            self._in_touch = True
 
     async def _tell(self) -> None:
         while self._again:

@@ -31,6 +31,12 @@ IN_TROUBLE = {
     "standings_stale_seconds",
 }
 """What moves only when something is wrong."""
+OF_OPERATORS = {
+    "standings_breaker_override",
+    "standings_fault_injected",
+    "standings_override_version_lag",
+}
+"""tests/unit/server/test_levers.py looks at them."""
 OF_SUPERVISORS = {"standings_worker_ends", "standings_worker_memory_bytes"}
 """tests/acceptance/test_workers.py looks at them."""
 USERS = range(1, 201)
@@ -99,7 +105,7 @@ def test_names_are_known() -> None:
     """What the lists above name exists, and carries the project's name."""
     names = _metrics().keys()
 
-    assert names >= IN_TROUBLE | OF_SUPERVISORS
+    assert names >= IN_TROUBLE | OF_OPERATORS | OF_SUPERVISORS
     assert all(name.startswith("standings_") for name in names)
 
 
@@ -110,7 +116,7 @@ async def test_every_metric_moves(standings: RunningServer, moved: Moved) -> Non
     await client.batch_submit_scores(_batch())
     await asyncio.gather(*(client.get_entry("arena", user) for user in USERS[:20]))
     async with asyncio.timeout(60):
-        while not _metrics().keys() - IN_TROUBLE - OF_SUPERVISORS <= moved.names:
+        while not _metrics().keys() - IN_TROUBLE - OF_OPERATORS - OF_SUPERVISORS <= moved.names:
             # PostgreSQL tells its statistics at the end of a transaction, once a second.
             await client.submit_score("arena", USERS[0], 1)
             await asyncio.sleep(0.1)
