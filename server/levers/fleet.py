@@ -69,13 +69,19 @@ class FleetSync:
                 {override.name: _setting(override, now_ns, now_ms) for override in theirs}
             )
         except StandingsError as error:
-            if self._in_touch:
-                _log.warning("no overrides from the fleet", extra={"reason": error.reason})
-            self._in_touch = False
+            self._lose_touch(error.reason)
         except MachineBusy:
-            _log.warning("another process holds the machine's file")
+            self._lose_touch("LEVERS_BUSY")
+        except Exception:  # noqa: BLE001  # a bug in one exchange must not end the others
+            _log.exception("overrides could not be exchanged with the fleet")
         else:
             self._in_touch = True
+
+    def _lose_touch(self, reason: str) -> None:
+        """Logged once, however long it lasts."""
+        if self._in_touch:
+            _log.warning("overrides are not exchanged with the fleet", extra={"reason": reason})
+        self._in_touch = False
 
     async def _tell(self) -> None:
         while self._again:
