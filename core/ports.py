@@ -252,8 +252,8 @@ class IndexView:
     that is furthest behind) is in it; 0 where a shard does not know.
 
     `missing` are the shards that the index itself did not answer for: `source` did in their place.
-    Any number of entries that is told, also of those before a place, is too high by `fewer` at most
-    and too low by `more` at most. `snapshot_ms` is the age of the oldest snapshot that was read, as
+    Any number of entries before a place that is told is too high by `fewer` at most and too low by
+    `more` at most; `entry_count` is about right where the source is not the index. `snapshot_ms` is the age of the oldest snapshot that was read, as
     the wall-clock time of its making; 0: none was.
     """
 
