@@ -13,6 +13,7 @@ from typing import Final
 from bootstrap.errors import NotConfigured
 from bootstrap.guarding import make_breakers, make_prober, open_machine
 from bootstrap.read_settings import ReadSettings
+from bootstrap.rungs import NoSnapshots, make_ladder
 from bootstrap.settings import Settings, TokenSettings
 from core.batch_get_entries import BatchGetEntries
 from core.batching import SubmissionBatcher
@@ -36,6 +37,7 @@ from core.own_writes import OwnWrites
 from core.ports import IndexKeeping, Leadership, LedgerHistory, RankKeys, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
+from core.shadow_reads import ShadowReads
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.watch_entries import WatchEntries
@@ -98,6 +100,7 @@ class Container:
     pressure: Pressure
     measure_outbox: OutboxRows
     fleet: FleetOverrides
+    shadow: ShadowReads
 
 
 @asynccontextmanager
@@ -137,6 +140,7 @@ async def open_container(
         container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
+        stack.push_async_callback(container.shadow.aclose)
         yield container
 
 
@@ -171,9 +175,11 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
     build = BuildIndex(history, keeping)
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
     index = RedisIndex(stores.router)
+    ladder, shadow = make_ladder(settings, index, stores.read, NoSnapshots(), clock)
     reading = Reading(
         boards=BoardDirectory(boards, clock),
-        entries=index,
+        entries=ladder,
+        partial_entries=ladder.allowing_partial(),
         ledger=ObservedLedger(PostgresLedger(postgres, write=stores.write, read=stores.read)),
         signer=signer,
         clock=clock,
@@ -206,6 +212,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
+        shadow=shadow,
         machine=stores.machine,
         breakers=stores.breakers,
         pressure=Pressure({"write": stores.write, "read": stores.read, "jobs": stores.jobs}),
