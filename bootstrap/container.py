@@ -111,6 +111,7 @@ async def open_container(
         if not settings.redis.nodes:
             raise NotConfigured("STANDINGS_REDIS_NODES is not set")
         breakers = make_breakers(overrides, faults, observer)
+        stack.enter_context(breakers.common.lag.watched())
         write, read, jobs = [
             await stack.enter_async_context(open_pool(settings.postgres, dsn, use, breakers))
             for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)

@@ -16,6 +16,10 @@ class NodeLost(Exception):
     """
 
 
+class NoAnswer(NodeLost):
+    """A node did not answer in time."""
+
+
 class NodeBusy(NodeLost):
     """More calls wait for a node than may."""
 
