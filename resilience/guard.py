@@ -83,6 +83,9 @@ class Guard:
         return paid
 
     async def _once(self, operation: Operation[ResultT], timeout_s: float, own_s: float) -> ResultT:
+        if timeout_s <= 0:
+            # Not begun: a shielded call would go on for nobody.
+            raise TimeoutError
         breaker, common = self._breaker, self._breakers.common
         began_s = common.clock()
         self._breakers.glance(began_s)

@@ -14,7 +14,7 @@ from sharding.apply import ShardBatch, apply_batches, by_shard
 from sharding.keys import SHARDS, SLOTS, copy_keys, done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
 from sharding.reading import Question, ShardQuestion, ask
-from sharding.replies import Reply
+from sharding.replies import Reply, unavailable
 from sharding.router import Router
 
 _SEASONS_MAX: Final = 250
@@ -194,5 +194,5 @@ def _add(state: _ShardState, reply: Reply) -> list[int]:
 def _require_answer(reply: Reply) -> Reply:
     """The reply, if it is one. Raises IndexUnavailable."""
     if isinstance(reply, Exception):
-        raise IndexUnavailable from reply
+        raise unavailable(reply)
     return reply

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.errors import IndexUnavailable, IndexUnbuilt, ReadBehind
+from core.errors import IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
 from sharding.guards import Passage
 from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
-from sharding.replies import NodeLost, Reply, ShardRefused
+from sharding.replies import NodeLost, Reply, unavailable
 from sharding.router import Router
 
 Replies = dict[int, list[Reply]]
@@ -154,9 +154,5 @@ def require_answers(replies: Replies) -> None:
         raise IndexUnbuilt
     for reply in bad:
         if reply != b"BEHIND":
-            retry_after_ms = (
-                int(reply.retry_after_s * 1000) if isinstance(reply, ShardRefused) else None
-            )
-            cause = reply if isinstance(reply, Exception) else None
-            raise IndexUnavailable(retry_after_ms=retry_after_ms) from cause
+            raise unavailable(reply)
     raise ReadBehind

@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 from hiredis import ReplyError
 
+from core.errors import IndexUnavailable
 from sharding.slot_map import Address
 
 
@@ -68,6 +69,14 @@ _BY_CODE = {
     "READONLY": Trouble.STALE_MAP,
     "MASTERDOWN": Trouble.STALE_MAP,
 }
+
+
+def unavailable(reply: Reply) -> IndexUnavailable:
+    """What a caller is told of a reply that is no answer."""
+    after_ms = max(1, int(reply.retry_after_s * 1000)) if isinstance(reply, ShardRefused) else None
+    error = IndexUnavailable(retry_after_ms=after_ms)
+    error.__cause__ = reply if isinstance(reply, Exception) else None
+    return error
 
 
 def trouble_in(reply: Reply) -> Trouble | None:
