@@ -121,6 +121,7 @@ async def open_container(
         stack.callback(machine.close)
         faults = machine if settings.server.faults else NO_FAULTS
         breakers = make_breakers(machine, faults, observer)
+        stack.enter_context(breakers.common.lag.watched())
         write, read, jobs = [
             await stack.enter_async_context(open_pool(settings.postgres, dsn, use, breakers))
             for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)

@@ -23,9 +23,7 @@ from standings_client import (
     ReadMeta,
     RetryPolicy,
     Source,
-    StandingsError,
     Submission,
-    Unavailable,
 )
 from tests.fixtures.redis import empty
 from tests.fixtures.server import RunningServer, settings_for
