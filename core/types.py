@@ -109,7 +109,9 @@ class Season:
 
 @dataclass(frozen=True, slots=True)
 class BoardSpec:
-    """What a caller decides about a board. `metadata` is canonical JSON."""
+    """What a caller decides about a board. `metadata` is canonical JSON. `index_only`: PostgreSQL
+    keeps no order of the entries.
+    """
 
     board_id: str
     title: str
@@ -120,6 +122,7 @@ class BoardSpec:
     max_score: int | None
     client_writes: bool
     metadata: str | None
+    index_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from typing import Final
 
 from core.build_index import BuildIndex
 from core.heal_index import HealIndex
-from core.ports import Clock, IndexKeeping, LedgerHistory, Retention
+from core.ports import Clock, IndexKeeping, LedgerHistory, RankKeys, Retention
 from core.removal_ports import UnfinishedRemovals
 from jobs.build_missing import BuildMissing
 from jobs.finish_removals import FinishRemovals
 from jobs.partitions import Partitions
 from jobs.purge_boards import PurgeBoards
+from jobs.rank_keys import FillRankKeys
 from jobs.trim_outbox import TrimOutbox
 
 HEAL_S: Final = 1.0
@@ -23,6 +24,7 @@ TRIM_S: Final = 600.0
 PURGE_S: Final = 30.0
 REMOVALS_S: Final = 1.0
 MEASURE_S: Final = 5.0
+RANK_KEYS_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ def all_jobs(
     build: BuildIndex,
     removals: UnfinishedRemovals,
     measure_outbox: Callable[[], Awaitable[None]],
+    rank_keys: RankKeys,
     clock: Clock,
 ) -> Sequence[Job]:
     """Every job, each to be run at once at the start."""
@@ -53,4 +56,5 @@ def all_jobs(
         Job("purge-boards", PURGE_S, PurgeBoards(retention, keeping)),
         Job("finish-removals", REMOVALS_S, FinishRemovals(removals)),
         Job("measure-outbox", MEASURE_S, measure_outbox),
+        Job("rank-keys", RANK_KEYS_S, FillRankKeys(rank_keys)),
     )

@@ -18,7 +18,7 @@ _SELECT: Final = """
 select b.board_no, b.board_id, b.title, b.sort_order, b.subscore_sort_order, b.operator,
        b.min_score, b.max_score, b.client_writes, b.metadata::text, b.version,
        (extract(epoch from b.create_time) * 1000)::bigint,
-       (extract(epoch from b.update_time) * 1000)::bigint, s.season_no, s.season_id
+       (extract(epoch from b.update_time) * 1000)::bigint, s.season_no, s.season_id, b.index_only
 """
 _CURRENT: Final = """
 from boards b join seasons s using (board_no)
@@ -31,9 +31,10 @@ _LIST: Final = Statement.of(
 _CREATE: Final = Statement.of(f"""
 with b as (
   insert into boards (board_id, title, sort_order, subscore_sort_order, operator, min_score,
-                      max_score, client_writes, metadata)
+                      max_score, client_writes, metadata, index_only)
   values (%(board_id)s, %(title)s, %(sort_order)s, %(subscore_sort_order)s, %(operator)s,
-          %(min_score)s, %(max_score)s, %(client_writes)s, %(metadata)s::jsonb)
+          %(min_score)s, %(max_score)s, %(client_writes)s, %(metadata)s::jsonb,
+          %(index_only)s)
   returning *
 ), s as (
   insert into seasons (board_no, season_id, starts_at) select board_no, 's1', now() from b
@@ -56,6 +57,8 @@ with b as (
     client_writes = case when 'client_writes' = any(%(fields)s) then %(client_writes)s::boolean
                          else client_writes end,
     metadata = case when 'metadata' = any(%(fields)s) then %(metadata)s::jsonb else metadata end,
+    index_only = case when 'index_only' = any(%(fields)s) then %(index_only)s::boolean
+                      else index_only end,
     version = version + 1,
     update_time = now()
   where {_MATCH}
@@ -84,6 +87,7 @@ _NOTHING: Final = {
     "max_score": None,
     "client_writes": None,
     "metadata": None,
+    "index_only": None,
 }
 """The mutable fields; which of them are to be changed, the statement is told by name."""
 
@@ -112,6 +116,7 @@ class PostgresBoards:
                     "max_score": spec.max_score,
                     "client_writes": spec.client_writes,
                     "metadata": spec.metadata,
+                    "index_only": spec.index_only,
                 },
             )
         except pg.UniqueViolation as error:
@@ -195,6 +200,7 @@ def _board(row: Row) -> Board:
         max_score=row[7],
         client_writes=row[8],
         metadata=row[9],
+        index_only=row[15],
     )
     return Board(
         number=row[0],

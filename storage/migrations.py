@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
@@ -12,11 +13,18 @@ from typing import Final
 import psycopg
 
 from storage.pool import Connection, translated
+from storage.rank_indexes import make_rank_indexes, missing_rank_indexes
 from storage.retention import days_kept, make_partitions
 from storage.settings import PostgresSettings
 
 _LOCK: Final = 0x5374616E64696E67
 """The advisory lock of migrations ('Standing'): two deploys at once wait for each other."""
+RANK_INDEXES: Final = "rank indexes"
+"""What they are called among the migrations, all of them together."""
+_TRY_LOCK_S: Final = 0.2
+"""How often it is tried. Who waited for it within a statement would hold up the indexes that the
+other one makes: these wait for every statement from before to end.
+"""
 
 
 class MigrationChanged(Exception):
@@ -50,16 +58,19 @@ def known_migrations() -> Sequence[Migration]:
 
 
 async def migrate(dsn: str) -> Sequence[str]:
-    """Applies what is missing, each file in its own transaction; returns the names applied.
+    """Applies what is missing, each file in its own transaction, then makes indexes outside of any;
+    returns what was done.
 
     Needs a session of its own (the lock), so `dsn` must not lead through a transaction pooler.
     Raises MigrationChanged, LedgerUnavailable.
     """
     with translated():
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-            await connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
+            await _lock(connection)
             try:
-                return await _apply_missing(connection)
+                applied = await _apply_missing(connection)
+                made = await make_rank_indexes(connection)
+                return [*applied, *([RANK_INDEXES] if made else [])]
             finally:
                 await connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
 
@@ -67,9 +78,21 @@ async def migrate(dsn: str) -> Sequence[str]:
 async def pending_migrations(connection: Connection) -> Sequence[str]:
     """The names that `migrate` would apply. Raises MigrationChanged."""
     applied = await _applied(connection)
-    return [
+    pending = [
         migration.name for migration in known_migrations() if not _is_applied(migration, applied)
     ]
+    if not pending and await missing_rank_indexes(connection):
+        return [RANK_INDEXES]
+    return pending
+
+
+async def _lock(connection: Connection) -> None:
+    while True:
+        cursor = await connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,))
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            return
+        await asyncio.sleep(_TRY_LOCK_S)
 
 
 async def _apply_missing(connection: Connection) -> Sequence[str]:

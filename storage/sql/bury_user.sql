@@ -34,7 +34,7 @@ buried as (
     outcome = case when e.state in (0, 2) then 1 else 2 end,
     state = 1, revision = e.revision + 1, changed_xid = pg_current_xact_id(), score = 0,
     subscore = 0, arrival = 0, submission_count = 0, achieve_time = 'epoch', update_time = now(),
-    metadata = null, prev_score = null, prev_subscore = null, prev_achieve_time = null
+    metadata = null, rank_key = null, prev_score = null, prev_subscore = null, prev_achieve_time = null
   where e.shard = %(shard)s::smallint and e.user_id = %(user_id)s::bigint
     -- Whoever comes late must not take what was submitted after the deletion.
     and exists (select from user_marks where user_id = %(user_id)s::bigint and mark = 2)

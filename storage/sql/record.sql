@@ -20,13 +20,13 @@ defined as materialized (
   -- The definitions that still hold, with the open seasons: one look by key each, however many
   -- boards and past seasons there are. Deletion is tested outside: inside it would let the planner
   -- walk through the index of the boards by name. The order names the index of the seasons.
-  select i.board_no, i.version, s.season_no, s.season_id
+  select i.board_no, i.version, b.index_only, s.season_no, s.season_id
   from (
     select distinct board_no, version
     from unnest(%(board_no)s::integer[], %(board_version)s::bigint[]) as i(board_no, version)
   ) i
   join lateral (
-    select b.delete_time from boards b
+    select b.delete_time, b.index_only from boards b
     where b.board_no = i.board_no and b.version = i.version
     offset 0
   ) b on b.delete_time is null
@@ -39,7 +39,7 @@ defined as materialized (
 input as materialized (
   select i.id, i.place, i.user_id, (i.user_id % 16)::smallint as shard, i.score, i.subscore,
          i.operator, i.requested, i.low, i.high, i.score_flip, i.subscore_flip, i.arrival,
-         i.metadata, i.digest, b.season_no, b.season_id,
+         i.metadata, i.digest, b.index_only, b.season_no, b.season_id,
          -- Bits: 1 hidden, 2 being deleted. A subquery here is one look by key a row, whatever the
          -- planner is told about joins.
          coalesce((select bit_or(m.mark) from user_marks m
@@ -82,7 +82,7 @@ fresh as materialized (
 written as (
   insert into entries as e (
     shard, season_no, user_id, score, subscore, arrival, revision, state, submission_count,
-    achieve_time, update_time, metadata, outcome, batch_place, changed_xid)
+    achieve_time, update_time, metadata, outcome, batch_place, changed_xid, rank_key)
   select f.shard, f.season_no, f.user_id,
          case when f.counts then f.first_score else 0 end,
          case when f.counts then f.first_subscore else 0 end,
@@ -90,12 +90,17 @@ written as (
          f.counts::integer,
          c.time, c.time, case when f.counts then f.metadata end,
          case when f.counts then 1 else 5 end, f.place,
-         case when f.counts then pg_current_xact_id() end
+         case when f.counts then pg_current_xact_id() end,
+         case when not f.index_only then rank_key_of(
+           case when f.counts then f.first_score else 0 end,
+           case when f.counts then f.first_subscore else 0 end,
+           f.arrival, f.score_flip, f.subscore_flip) end
   from fresh f cross join clock c
   order by f.shard, f.season_no, f.user_id
   on conflict (shard, season_no, user_id) do update set (
     score, subscore, arrival, revision, state, submission_count, achieve_time, update_time,
-    metadata, prev_score, prev_subscore, prev_achieve_time, outcome, batch_place, changed_xid
+    metadata, prev_score, prev_subscore, prev_achieve_time, outcome, batch_place, changed_xid,
+    rank_key
   ) = (
     select case when o.outcome = 1 then r.score else e.score end,
            case when o.outcome = 1 then r.subscore else e.subscore end,
@@ -112,7 +117,12 @@ written as (
            case when x.standing then e.achieve_time end,
            o.outcome,
            excluded.batch_place,
-           case when o.outcome = 1 then pg_current_xact_id() else e.changed_xid end
+           case when o.outcome = 1 then pg_current_xact_id() else e.changed_xid end,
+           -- One of a new entry is null where the board keeps none.
+           case when o.outcome <> 1 then e.rank_key
+                when excluded.rank_key is not null
+                then rank_key_of(r.score, r.subscore, excluded.arrival, x.score_flip,
+                                 x.subscore_flip) end
     from (
       select e.state in (0, 2) as standing,
              case when e.state in (0, 2) then e.score else 0 end as old_score,

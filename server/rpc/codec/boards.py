@@ -37,6 +37,7 @@ def decode_new_board(request: pb.CreateBoardRequest) -> BoardSpec:
         max_score=_max_score(board),
         client_writes=board.client_writes,
         metadata=_metadata(board),
+        index_only=board.index_only,
     )
     _check_bounds(spec.min_score, spec.max_score)
     return spec
@@ -81,6 +82,7 @@ def encode_board(board: Board) -> types_pb.Board:
         create_time=fields.timestamp(board.create_time_ms),
         update_time=fields.timestamp(board.update_time_ms),
         etag=board.etag,
+        index_only=spec.index_only,
     )
 
 
@@ -120,6 +122,10 @@ def _metadata(board: types_pb.Board) -> str | None:
     return decode_metadata(board.metadata, "board.metadata", bytes_max=BOARD_BYTES_MAX)
 
 
+def _index_only(board: types_pb.Board) -> bool:
+    return board.index_only
+
+
 def _check_bounds(min_score: int | None, max_score: int | None) -> None:
     if min_score is not None and max_score is not None and min_score > max_score:
         raise InvalidInput("board.min_score", "must not be above max_score")
@@ -131,4 +137,5 @@ _MUTABLE: Final[Mapping[str, Callable[[types_pb.Board], object]]] = {
     "max_score": _max_score,
     "client_writes": _client_writes,
     "metadata": _metadata,
+    "index_only": _index_only,
 }

@@ -90,10 +90,13 @@ def test_a_new_board() -> None:
         client_writes=True,
         metadata={"a": 1},
         etag="ignored\0",
+        index_only=True,
     )
     up = SortOrder.ASCENDING
 
-    assert spec == BoardSpec("arena", title, up, up, Operator.DECREMENT, -5, -5, True, '{"a":1}')
+    assert spec == BoardSpec(
+        "arena", title, up, up, Operator.DECREMENT, -5, -5, True, '{"a":1}', True
+    )
 
 
 @pytest.mark.parametrize("path", ["sort_order", "subscore_sort_order", "operator", "board_id"])
@@ -122,6 +125,7 @@ def test_an_empty_mask_means_all() -> None:
         "max_score": None,
         "client_writes": False,
         "metadata": None,
+        "index_only": False,
     }
 
 

@@ -190,6 +190,7 @@ def board_value(board: types_pb2.Board) -> Board:
         create_time=time_value(board.create_time) if board.HasField("create_time") else None,
         update_time=time_value(board.update_time) if board.HasField("update_time") else None,
         etag=board.etag,
+        index_only=board.index_only,
     )
 
 
@@ -268,6 +269,7 @@ def _board_message(board: Board) -> types_pb2.Board:
         client_writes=board.client_writes,
         metadata=_struct(board.metadata),
         etag=board.etag,
+        index_only=board.index_only,
     )
 
 

@@ -116,7 +116,8 @@ class Board:
     """A leaderboard's definition.
 
     The server sets `current_season_id`, the times and `etag`, and ignores what a caller puts there
-    in a new board. Bounds are inclusive; None: no bound.
+    in a new board. Bounds are inclusive; None: no bound. `index_only`: PostgreSQL keeps no order of
+    the entries.
     """
 
     board_id: str
@@ -132,6 +133,7 @@ class Board:
     create_time: datetime | None = None
     update_time: datetime | None = None
     etag: str = ""
+    index_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,8 +170,8 @@ class UpdateBoardRequest(google.protobuf.message.Message):
 
     @property
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
-        """What to change: title, min_score, max_score, client_writes, metadata. Empty means all of
-        these. sort_order, subscore_sort_order and operator are immutable.
+        """What to change: title, min_score, max_score, client_writes, metadata, index_only. Empty means
+        all of these. sort_order, subscore_sort_order and operator are immutable.
         """
 
     def __init__(

@@ -88,7 +88,7 @@ class BoardServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateBoard(self, request, context):
-        """Changes title, bounds, client_writes or metadata.
+        """Changes title, bounds, client_writes, metadata or index_only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class BoardServiceStub:
     ListBoards: grpc.UnaryUnaryMultiCallable[standings.v1.board_service_pb2.ListBoardsRequest, standings.v1.board_service_pb2.ListBoardsResponse]
     """Boards in the order of their names."""
     UpdateBoard: grpc.UnaryUnaryMultiCallable[standings.v1.board_service_pb2.UpdateBoardRequest, standings.v1.board_service_pb2.UpdateBoardResponse]
-    """Changes title, bounds, client_writes or metadata."""
+    """Changes title, bounds, client_writes, metadata or index_only."""
     DeleteBoard: grpc.UnaryUnaryMultiCallable[standings.v1.board_service_pb2.DeleteBoardRequest, standings.v1.board_service_pb2.DeleteBoardResponse]
     """Deletes a board with its seasons, entries and index; its page and consistency tokens end with
     it. The name is free at once, and a new board of that name starts empty.
@@ -52,7 +52,7 @@ class BoardServiceAsyncStub(BoardServiceStub):
     ListBoards: grpc.aio.UnaryUnaryMultiCallable[standings.v1.board_service_pb2.ListBoardsRequest, standings.v1.board_service_pb2.ListBoardsResponse]  # type: ignore[assignment]
     """Boards in the order of their names."""
     UpdateBoard: grpc.aio.UnaryUnaryMultiCallable[standings.v1.board_service_pb2.UpdateBoardRequest, standings.v1.board_service_pb2.UpdateBoardResponse]  # type: ignore[assignment]
-    """Changes title, bounds, client_writes or metadata."""
+    """Changes title, bounds, client_writes, metadata or index_only."""
     DeleteBoard: grpc.aio.UnaryUnaryMultiCallable[standings.v1.board_service_pb2.DeleteBoardRequest, standings.v1.board_service_pb2.DeleteBoardResponse]  # type: ignore[assignment]
     """Deletes a board with its seasons, entries and index; its page and consistency tokens end with
     it. The name is free at once, and a new board of that name starts empty.
@@ -91,7 +91,7 @@ class BoardServiceServicer(metaclass=abc.ABCMeta):
         request: standings.v1.board_service_pb2.UpdateBoardRequest,
         context: _ServicerContext,
     ) -> typing.Union[standings.v1.board_service_pb2.UpdateBoardResponse, collections.abc.Awaitable[standings.v1.board_service_pb2.UpdateBoardResponse]]:
-        """Changes title, bounds, client_writes or metadata."""
+        """Changes title, bounds, client_writes, metadata or index_only."""
 
     @abc.abstractmethod
     def DeleteBoard(

@@ -64,7 +64,8 @@ class Boards:
     ) -> Board:
         """The changed board as stored.
 
-        `fields` of title, min_score, max_score, client_writes, metadata; empty: all of these.
+        `fields` of title, min_score, max_score, client_writes, metadata, index_only; empty: all
+        of these.
         Raises EtagMismatch where `board.etag` is set and no longer the stored one.
         """
         attempts = self._calls.begin(timeout_s)
