@@ -160,16 +160,20 @@ class Item:
         """The member of the sorted set."""
         return self.prefix + self.user_id.to_bytes(8, "big")
 
+    @property
+    def tail(self) -> bytes:
+        """The last six bytes."""
+        return (self.state << _ACHIEVE_BITS | self.achieve_time_ms).to_bytes(6, "big")
+
 
 def encode_item(item: Item) -> bytes:
     """The 44 bytes of an item, as PostgreSQL's index_item() makes them."""
-    tail = (item.state << _ACHIEVE_BITS) | item.achieve_time_ms
     return b"".join(
         (
             item.user_id.to_bytes(8, "big"),
             item.prefix,
             item.revision.to_bytes(6, "big"),
-            tail.to_bytes(6, "big"),
+            item.tail,
         )
     )
 

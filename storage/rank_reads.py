@@ -1,0 +1,235 @@
+"""core.ports.EntryReads on PostgreSQL, by rank keys: what answers while the index is away.
+
+Entries and their order are exact, of the primary at one instant. What stands before an entry far
+down nobody counts: it is told from the season's newest snapshot, as roughly as the entries that
+were written since make it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from core.errors import IndexUnavailable, LedgerUnavailable, QueueFull, WriteConflict
+from core.ports import Clock, Freshness, IndexedEntry, IndexView, KeyRange, PageSlice, Window
+from core.snapshot_ports import Snapshots
+from core.snapshots import TOP_ROWS_MAX, RoughCounts
+from core.types import ALL_SHARDS, EntryState, shard_of
+from storage.pool import Pool
+from storage.rank_counts import BEHIND_ALL, Estimate, place_of
+from storage.rank_season import Found, SeasonRead
+from storage.rank_statements import AROUND, COUNT, USERS, WINDOW
+from storage.rank_writes import RecentWrites
+from storage.settings import PostgresSettings
+
+_RUNNING_MAX: Final = 8
+_WAITING_MAX: Final = 16
+"""Reads of a worker beyond these are refused at once, so that whoever is next on the ladder answers
+them: who has lost the index must not lose the ledger to its readers as well."""
+_SKIP_MAX: Final = 1_000
+"""Entries that are read and left out to come closer to a place far down."""
+
+
+class PostgresIndex:
+    """The `EntryReads` port; `pool` leads to the primary.
+
+    A read shows every committed transaction, so there is none that it could be behind.
+    """
+
+    def __init__(
+        self, settings: PostgresSettings, pool: Pool, snapshots: Snapshots, clock: Clock
+    ) -> None:
+        self._pool = pool
+        self._snapshots = snapshots
+        self._clock = clock
+        self._timeout_s = settings.read_timeout_ms / 1000
+        self._writes = RecentWrites(pool, clock, timeout_s=self._timeout_s)
+        self._running = asyncio.Semaphore(_RUNNING_MAX)
+        self._inside = 0
+
+    async def users(
+        self, season_number: int, user_ids: Sequence[int], *, cutoff_bytes: int, fresh: Freshness
+    ) -> tuple[Mapping[int, IndexedEntry], IndexView]:
+        """As core.ports.EntryReads.users. Cost: one round trip; one more for users near the top of
+        their shards.
+        """
+        shards = sorted(set(map(shard_of, user_ids)))
+        async with self._reading(season_number, shards, fresh) as read:
+            found = await _users(read, user_ids, cutoff_bytes)
+        items = found.items
+        bounds = [
+            found.before([item.key[:cutoff_bytes]], [shard_of(item.user_id)])[0][0]
+            for item in items
+        ]
+        counts = RoughCounts.of([bounds])
+        entries = {
+            item.user_id: IndexedEntry(
+                item.key, item.tail, before, hidden=item.state is EntryState.HIDDEN
+            )
+            for item, before in zip(items, counts.shards[0], strict=True)
+        }
+        return entries, read.view(found, counts)
+
+    async def count_before(
+        self,
+        season_number: int,
+        cutoffs: Sequence[bytes],
+        *,
+        shards: Sequence[int],
+        fresh: Freshness,
+    ) -> tuple[Sequence[Sequence[int]], IndexView]:
+        """As core.ports.EntryReads.count_before."""
+        async with self._reading(season_number, shards, fresh) as read:
+            found = await read.ask(COUNT, read.stops(cutoffs))
+        counts = RoughCounts.of(found.before(cutoffs, shards))
+        return counts.shards, read.view(found, counts)
+
+    async def window(
+        self,
+        season_number: int,
+        point: bytes,
+        *,
+        above: int,
+        below: int,
+        within: KeyRange,
+        fresh: Freshness,
+        shards: Sequence[int] = ALL_SHARDS,
+    ) -> Window:
+        """As core.ports.EntryReads.window. Cost: one round trip."""
+        async with self._reading(season_number, shards, fresh) as read:
+            return await _window(read, point, above=above, below=below, within=within)
+
+    async def window_of(
+        self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
+    ) -> tuple[IndexedEntry, Window] | None:
+        """As core.ports.EntryReads.window_of; all of it is of one instant. Cost: two round trips
+        at most.
+        """
+        async with self._reading(season_number, ALL_SHARDS, fresh) as read:
+            stops = read.stops()
+            if read.estimate is not None:
+                guess = await read.ask(USERS, stops, user_id=[user_id])
+                stops = read.stops([item.key for item in guess.items])
+            high_key, high_user = BEHIND_ALL
+            found = await read.ask(
+                AROUND,
+                stops,
+                user_id=[user_id],
+                above=above,
+                below=below + 1,
+                high_key=high_key,
+                high_user=high_user,
+            )
+        if not found.items:
+            return None
+        item = found.items[0]
+        counts = RoughCounts.of(found.before([item.key], ALL_SHARDS))
+        entry = IndexedEntry(
+            item.key,
+            item.tail,
+            counts.shards[shard_of(user_id)][0],
+            hidden=item.state is EntryState.HIDDEN,
+        )
+        after = [row for row in found.below if row[0] != item.key][:below]
+        return entry, Window(counts.sum(), found.above, after, read.view(found, counts))
+
+    async def page_at(
+        self, season_number: int, *, offset: int, limit: int, fresh: Freshness
+    ) -> PageSlice:
+        """As core.ports.EntryReads.page_at. Exact where it ends among the first 1,000 entries;
+        elsewhere it begins about there, as the view says. Cost: one round trip.
+        """
+        async with self._reading(season_number, ALL_SHARDS, fresh) as read:
+            if offset + limit <= TOP_ROWS_MAX or offset == 0 or read.estimate is None:
+                return await _top(read, offset, limit)
+            key, about = read.estimate.snapshot.key_near(offset)
+            skip = min(offset - about, _SKIP_MAX)
+            window = await _window(read, key, above=0, below=skip + limit, within=KeyRange())
+        if offset >= window.view.entry_count:
+            return PageSlice(window.view.entry_count, [], window.view)
+        skip = min(skip, len(window.below))
+        return PageSlice(window.before + skip, window.below[skip:], window.view)
+
+    @asynccontextmanager
+    async def _reading(
+        self, season_number: int, shards: Sequence[int], fresh: Freshness
+    ) -> AsyncIterator[SeasonRead]:
+        """Admits a read, and tells for it whatever goes wrong as IndexUnavailable."""
+        if self._inside >= _RUNNING_MAX + _WAITING_MAX:
+            raise IndexUnavailable(shards)
+        self._inside += 1
+        try:
+            async with self._running:
+                as_of_ms = self._clock.now_ms()
+                yield SeasonRead(
+                    self._pool,
+                    season_number,
+                    shards,
+                    await self._estimate(season_number, now=bool(fresh.xids)),
+                    as_of_ms,
+                    self._timeout_s,
+                )
+        except (LedgerUnavailable, QueueFull, WriteConflict) as error:
+            raise IndexUnavailable(shards) from error
+        finally:
+            self._inside -= 1
+
+    async def _estimate(self, season_number: int, *, now: bool) -> Estimate | None:
+        snapshot = self._snapshots.newest(season_number)
+        if snapshot is None or not snapshot.horizon:
+            return None
+        writes = await self._writes.since(season_number, snapshot.horizon, now=now)
+        return None if writes is None else Estimate(snapshot, writes)
+
+
+async def _users(read: SeasonRead, user_ids: Sequence[int], cutoff_bytes: int) -> Found:
+    """Users, with what is counted before those who are not too far down."""
+    found = await read.ask(USERS, read.stops(), user_id=list(user_ids))
+    cutoffs: dict[int, list[bytes]] = {}
+    for item in found.items:
+        cutoffs.setdefault(shard_of(item.user_id), []).append(item.key[:cutoff_bytes])
+    stops = read.stops(cutoffs)
+    if stops == read.stops():
+        return found
+    # Again, so that an entry and what stands before it are of one instant.
+    return await read.ask(USERS, stops, user_id=list(user_ids))
+
+
+async def _window(
+    read: SeasonRead, point: bytes, *, above: int, below: int, within: KeyRange
+) -> Window:
+    found = await read.ask(WINDOW, read.stops([point]), **_span(point, above, below, within))
+    counts = RoughCounts.of(found.before([point], read.shards))
+    return Window(counts.sum(), found.above, found.below, read.view(found, counts))
+
+
+async def _top(read: SeasonRead, offset: int, limit: int) -> PageSlice:
+    """A page of a board that is read from its start. Raises IndexUnavailable where the page ends
+    too far down for that.
+    """
+    rows_max = limit if offset == 0 else min(offset + limit, TOP_ROWS_MAX)
+    found = await read.ask(WINDOW, read.stops(), **_span(b"", 0, rows_max, KeyRange()))
+    rows = found.below
+    if len(rows) < rows_max:
+        view = read.view_of_all(len(rows))
+    elif rows_max < offset + limit:
+        raise IndexUnavailable(read.shards)
+    else:
+        view = read.view(found, RoughCounts.of([]))
+    before = min(offset, len(rows))
+    return PageSlice(before, rows[before : before + limit], view)
+
+
+def _span(point: bytes, above: int, below: int, within: KeyRange) -> dict[str, object]:
+    """What the statement of a window is told."""
+    at, low = place_of(point), place_of(within.low)
+    high = place_of(within.high) if within.high else BEHIND_ALL
+    places = {"low": low, "high": high, "start": max(at, low), "end": min(at, high)}
+    return {
+        "above": above,
+        "below": below,
+        **{f"{name}_key": key for name, (key, _) in places.items()},
+        **{f"{name}_user": user for name, (_, user) in places.items()},
+    }

@@ -1,0 +1,136 @@
+"""One read of a season by rank keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from core.errors import IndexUnavailable
+from core.ordering import Item, decode_item
+from core.ports import IndexView
+from core.snapshots import Bounds, RoughCounts, rows_of
+from core.types import Source
+from storage.pool import Pool, query
+from storage.rank_counts import BEHIND_ALL, Counted, Estimate, Head, place_of, stop_of
+from storage.statement import Statement
+
+_HEADS_MAX: Final = 4_000
+_HEAD_MAX: Final = 1_000
+"""Entries of all shards asked, and of one shard, that are counted rather than told roughly."""
+
+Stops = Mapping[int, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one statement told: rows, items, and what is known of counts."""
+
+    above: Sequence[tuple[bytes, bytes]]
+    below: Sequence[tuple[bytes, bytes]]
+    items: Sequence[Item]
+    counted: Counted
+
+    def before(self, cutoffs: Sequence[bytes], shards: Sequence[int]) -> list[list[Bounds]]:
+        """For each shard, for each cutoff, what stands before it. Raises IndexUnavailable with
+        the shards that nothing is known of.
+        """
+        bounds = {
+            shard: [self.counted.before(cutoff, shard) for cutoff in cutoffs] for shard in shards
+        }
+        unknown = [shard for shard, told in bounds.items() if None in told]
+        if unknown:
+            raise IndexUnavailable(unknown)
+        return [[one for one in told if one is not None] for told in bounds.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonRead:
+    """A read of some shards. `estimate`: what the newest snapshot says, if that can be told."""
+
+    pool: Pool
+    season_number: int
+    shards: Sequence[int]
+    estimate: Estimate | None
+    as_of_ms: int
+    timeout_s: float
+
+    @property
+    def counted_max(self) -> int:
+        """Entries that are counted in each shard."""
+        return min(_HEAD_MAX, _HEADS_MAX // max(1, len(self.shards)))
+
+    def stops(self, cutoffs: Mapping[int, Sequence[bytes]] | Sequence[bytes] = ()) -> Stops:
+        """How far to count in each shard, for cutoffs of all of them or of each."""
+        return {
+            shard: stop_of(
+                self.estimate,
+                shard,
+                cutoffs.get(shard, ()) if isinstance(cutoffs, Mapping) else cutoffs,
+                limit=self.counted_max,
+            )
+            for shard in self.shards
+        }
+
+    async def ask(self, statement: Statement, stops: Stops, **parameters: object) -> Found:
+        """What a statement tells. Raises IndexUnavailable with shards that have no whole order,
+        LedgerUnavailable. Cost: one round trip.
+        """
+        places = [_place(stops[shard]) for shard in self.shards]
+        rows = await query(
+            self.pool,
+            statement,
+            {
+                "season_no": self.season_number,
+                "shard": list(self.shards),
+                "stop_key": [key for key, _ in places],
+                "stop_user": [user for _, user in places],
+                "head": self.counted_max,
+                **parameters,
+            },
+            timeout_s=self.timeout_s,
+        )
+        unranked = [shard for kind, shard, _ in rows if kind == "unranked"]
+        if unranked:
+            raise IndexUnavailable(unranked)
+        sides = {kind: blob or b"" for kind, _, blob in rows}
+        heads = {
+            shard: Head(blob or b"", stops[shard], self.counted_max)
+            for kind, shard, blob in rows
+            if kind == "head"
+        }
+        return Found(
+            above=rows_of(sides.get("above", b"")),
+            below=rows_of(sides.get("below", b"")),
+            items=[decode_item(blob) for kind, _, blob in rows if kind == "item"],
+            counted=Counted(heads, self.estimate),
+        )
+
+    def view(self, found: Found, counts: RoughCounts) -> IndexView:
+        """What an answer says of itself. Raises IndexUnavailable where nobody knows how many
+        entries the shards have.
+        """
+        totals = {shard: found.counted.count(shard) for shard in self.shards}
+        unknown = [shard for shard, total in totals.items() if total is None]
+        if unknown:
+            raise IndexUnavailable(unknown)
+        total = RoughCounts.of([[one] for one in totals.values() if one is not None])
+        return replace(
+            self.view_of_all(total.sum()),
+            fewer=max(counts.fewer, total.fewer),
+            more=max(counts.more, total.more),
+        )
+
+    def view_of_all(self, count: int) -> IndexView:
+        """What an answer says of itself that knows all entries of these shards."""
+        return IndexView(
+            epoch=0,
+            entry_count=count,
+            caught_up_ms=self.as_of_ms,
+            source=Source.DATABASE,
+            missing=frozenset(self.shards),
+        )
+
+
+def _place(stop: bytes | None) -> tuple[bytes, int]:
+    return BEHIND_ALL if stop is None else place_of(stop)

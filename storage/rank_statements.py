@@ -1,0 +1,126 @@
+"""What is read by rank keys: each statement tells of one instant, in rows (kind, shard, bytes).
+
+Rows of entries come in rank order by an index of each partition, so that a read of n of them costs
+n and one for each shard. Of a shard that has entries without a key nothing else is true.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from storage.statement import Statement
+
+_LISTED: Final = """
+e.season_no = %(season_no)s::integer and e.state = 0 and e.rank_key is not null
+"""
+_KEY: Final = "e.rank_key || int8send(e.user_id)"
+_ROW: Final = f"""
+{_KEY} || substring(int8send((extract(epoch from e.achieve_time) * 1000)::bigint) from 3)
+"""
+_UNRANKED: Final = """
+select 'unranked', s.shard, null::bytea
+from unnest(%(shard)s::smallint[]) as s(shard)
+where exists (
+  select from entries e
+  where e.shard = s.shard and e.season_no = %(season_no)s and e.state = 0 and e.rank_key is null
+)
+"""
+_FOUND: Final = """
+found as materialized (
+  -- Hidden ones, too, with the key that they would have.
+  select e.shard, e.user_id,
+         rank_key_of(e.score, e.subscore, e.arrival, f.score_flip, f.subscore_flip) as rank_key,
+         index_item(e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state,
+                    e.achieve_time, f.score_flip, f.subscore_flip) as item
+  from (
+    select (b.sort_order - 2)::bigint as score_flip,
+           (b.subscore_sort_order - 2)::bigint as subscore_flip
+    from seasons s join boards b using (board_no) where s.season_no = %(season_no)s
+  ) f
+  cross join unnest(%(user_id)s::bigint[]) as u(user_id)
+  -- By key, whatever the planner is told about joins.
+  cross join lateral (
+    select e.* from entries e
+    where e.shard = (u.user_id % 16)::smallint and e.season_no = %(season_no)s
+      and e.user_id = u.user_id
+    offset 0
+  ) e
+  where e.state in (0, 2)
+)
+"""
+_ITEMS: Final = "select 'item', f.shard, f.item from found f"
+
+
+_HEADS: Final = f"""
+-- The first keys of shards, up to where each of them is to stop.
+select 'head', h.shard, (
+  select string_agg(k.key, ''::bytea order by k.key)
+  from (
+    select {_KEY} as key from entries e
+    where e.shard = h.shard and {_LISTED} and (e.rank_key, e.user_id) < (h.key, h.user_id)
+    order by e.rank_key, e.user_id limit %(head)s::integer
+  ) k
+)
+from unnest(%(shard)s, %(stop_key)s::bytea[], %(stop_user)s::bigint[]) as h(shard, key, user_id)
+"""  # noqa: S608  # constants of this module
+
+
+def _side(kind: str, least: str, most: str, direction: str) -> str:
+    """Rows between two places, those at one end of them."""
+    return f"""
+select '{kind}', null::smallint, (
+  select string_agg(r.row, ''::bytea order by r.row)
+  from (
+    select {_ROW} as row from entries e
+    where e.shard = any(%(shard)s) and {_LISTED}
+      and (e.rank_key, e.user_id) >= {least} and (e.rank_key, e.user_id) < {most}
+    order by e.rank_key {direction}, e.user_id {direction} limit %({kind})s::integer
+  ) r
+)
+"""  # noqa: S608  # constants of this module
+
+
+_LOW: Final = "(%(low_key)s::bytea, %(low_user)s::bigint)"
+_HIGH: Final = "(%(high_key)s::bytea, %(high_user)s::bigint)"
+_AT_USER: Final = "((select rank_key from found), (select user_id from found))"
+_NO_USER: Final = "(''::bytea, 0::bigint)"
+
+COUNT: Final = Statement.of(f"{_UNRANKED} union all {_HEADS}")
+USERS: Final = Statement.of(f"""
+with {_FOUND}
+{_UNRANKED}
+union all {_ITEMS}
+union all {_HEADS}
+""")
+WINDOW: Final = Statement.of(f"""
+{_UNRANKED}
+union all {_side("above", _LOW, "(%(end_key)s::bytea, %(end_user)s::bigint)", "desc")}
+union all {_side("below", "(%(start_key)s::bytea, %(start_user)s::bigint)", _HIGH, "asc")}
+union all {_HEADS}
+""")
+AROUND: Final = Statement.of(f"""
+with {_FOUND}
+{_UNRANKED}
+union all {_ITEMS}
+union all {_side("above", _NO_USER, _AT_USER, "desc")}
+union all {_side("below", _AT_USER, _HIGH, "asc")}
+union all {_HEADS}
+""")
+WRITES: Final = Statement.of("""
+with recent as materialized (
+  select season_no, user_id from outbox
+  where xid >= %(horizon)s::text::xid8 order by xid limit %(limit)s
+),
+written as (
+  select w.user_id % 16 as shard, count(distinct w.user_id) as writes
+  from recent r cross join lateral unnest(r.season_no, r.user_id) as w(season_no, user_id)
+  where w.season_no = %(season_no)s::integer
+  group by 1
+)
+select (select count(*) < %(limit)s from recent)
+       and (select below <= %(horizon)s::text::xid8 from outbox_trimmed),
+       array(select shard::integer from written order by shard),
+       array(select writes from written order by shard)
+""")
+"""The entries of a season that were written since a horizon, by shard, each once; whether the
+outbox still has them all, and no more than so many transactions."""
