@@ -72,7 +72,7 @@ class MemoryIndex:
                 cutoff = item.key[:cutoff_bytes]
                 before = self._count(season_number, cutoff, shard_of(user_id))
                 hidden = item.state is EntryState.HIDDEN
-                found[user_id] = IndexedEntry(item.key, _tail(item), before, hidden=hidden)
+                found[user_id] = IndexedEntry(item.key, item.tail, before, hidden=hidden)
         return found, self._view(season_number, {shard_of(user_id) for user_id in user_ids})
 
     async def count_before(
@@ -101,7 +101,7 @@ class MemoryIndex:
     ) -> Window:
         """What stands around a point."""
         self._ask("window", shards)
-        rows = self._rows(season_number, shards)
+        rows = self.rows(season_number, shards)
         inside = [
             row
             for row in rows
@@ -124,7 +124,7 @@ class MemoryIndex:
         if user_id not in found:
             return None
         own = found[user_id]
-        rows = [row for row in self._rows(season_number) if row[0] != own.key]
+        rows = [row for row in self.rows(season_number) if row[0] != own.key]
         better = [row for row in rows if row[0] < own.key]
         worse = [row for row in rows if row[0] > own.key]
         view = self._view(season_number)
@@ -136,7 +136,7 @@ class MemoryIndex:
     ) -> PageSlice:
         """Entries behind so many others."""
         self._ask("page_at", ALL_SHARDS)
-        rows = self._rows(season_number)
+        rows = self.rows(season_number)
         return PageSlice(
             min(offset, len(rows)), rows[offset : offset + limit], self._view(season_number)
         )
@@ -146,22 +146,23 @@ class MemoryIndex:
         if lost := self.lost.intersection(shards):
             raise self.error(lost)
 
-    def _rows(
+    def rows(
         self, season_number: int, shards: Collection[int] = ALL_SHARDS
     ) -> list[tuple[bytes, bytes]]:
+        """Everybody who counts, in rank order."""
         items = self.items.get(season_number, {}).values()
         return sorted(
-            (item.key, _tail(item))
+            (item.key, item.tail)
             for item in items
             if item.state is EntryState.LIVE and shard_of(item.user_id) in shards
         )
 
     def _count(self, season_number: int, cutoff: bytes, shard: int) -> int:
-        keys = [key for key, _ in self._rows(season_number)]
+        keys = [key for key, _ in self.rows(season_number)]
         return sum(1 for key in keys if key < cutoff and key[-1] % SHARD_COUNT == shard)
 
     def _view(self, season_number: int, shards: Collection[int] = ALL_SHARDS) -> IndexView:
-        count = len(self._rows(season_number, shards))
+        count = len(self.rows(season_number, shards))
         return replace(self.view, entry_count=count, caught_up_ms=self.caught_up_ms)
 
 
@@ -186,7 +187,3 @@ def reading_of(index: EntryReads, board: Board) -> Reading:
         signer=TokenSigner([b"a secret of the tests"]),
         clock=clock,
     )
-
-
-def _tail(item: Item) -> bytes:
-    return (item.state << 46 | item.achieve_time_ms).to_bytes(6, "big")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from core.snapshots import STEPS, TOP_ROWS_MAX, Sketch, Snapshot, Top, user_of
@@ -46,7 +46,7 @@ def sketch_of(keys: Sequence[bytes], steps: int) -> Sketch:
 class HeldSnapshots:
     """The Snapshots port, from a dictionary."""
 
-    held: Mapping[int, Snapshot] = field(default_factory=dict)
+    held: dict[int, Snapshot] = field(default_factory=dict)
 
     def newest(self, season_number: int) -> Snapshot | None:
         """The one that is held."""

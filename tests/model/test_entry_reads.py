@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from core.clock import SystemClock
-from core.ports import EntryReads, Freshness, IndexView, KeyRange
+from core.errors import IndexUnavailable
+from core.ordering import Item
+from core.ports import EntryReads, Freshness, IndexView, KeyRange, PageSlice
 from core.snapshots import Snapshot
 from core.types import (
     ALL_SHARDS,
@@ -27,6 +30,7 @@ from core.types import (
     Source,
     shard_of,
 )
+from storage import rank_reads, rank_season, rank_writes
 from storage.pool import PoolUse, open_pool
 from storage.rank_reads import PostgresIndex
 from storage.removal import PostgresRemoval
@@ -168,7 +172,7 @@ class Scene:
             [ALL_SHARDS, sorted(self.dice.sample(ALL_SHARDS, self.dice.randint(1, 15)))]
         )
 
-    def _items(self) -> list[object]:
+    def _items(self) -> list[Item]:
         return list(self.memory.items.get(self.season, {}).values())
 
 
@@ -307,3 +311,144 @@ async def test_every_rung_equals_the_sorted_list(
             await asked.check_page()
             await asked.check_around(scene.dice.choice([*some, 424242]))
     await rungs.kept.boards.delete(scene.board.spec.board_id, etag="")
+
+
+@example(orders=_DOWN, score_max=12, count=200, steps=3, seed=1)
+@given(
+    orders=_boards["orders"],
+    score_max=_boards["score_max"],
+    count=st.integers(30, 200),
+    steps=st.sampled_from([1, 3, 256]),
+    seed=st.integers(0, 2**32),
+)
+@_settings
+async def test_the_database_tells_bounds_that_hold(
+    rungs: Rungs,
+    orders: tuple[SortOrder, SortOrder],
+    score_max: int,
+    count: int,
+    steps: int,
+    seed: int,
+) -> None:
+    """Far down a board that was written to since the snapshot: rows are exact, counts within what
+    the view says.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank_season, "_HEADS_MAX", 40)
+        patch.setattr(rank_reads, "TOP_ROWS_MAX", 20)
+        scene = await Scene.of(rungs, orders, score_max, seed)
+        users = scene.newcomers(count)
+        await scene.submit(users)
+        await scene.hide(users[1:9:4])
+        snapshot = await scene.snapshot(steps=steps, top_rows_max=scene.dice.choice([1, 20]))
+        await scene.submit(users[::7] + scene.newcomers(scene.dice.choice([0, 5])))
+        keys = [key for key, _ in scene.rows]
+        now = Freshness({0: (snapshot.horizon,)})
+
+        for _ in range(5):
+            point = scene.point()
+            right = sum(1 for key in keys if key < point)
+            counts, view = await rungs.database.count_before(
+                scene.season, [point], shards=ALL_SHARDS, fresh=now
+            )
+            Asked(scene, rungs.database, Source.DATABASE).says(view, ALL_SHARDS, exact=False)
+            assert holds(sum(shard[0] for shard in counts), view, right)
+
+            window = await rungs.database.window(
+                scene.season, point, above=5, below=5, within=KeyRange(), fresh=now
+            )
+            assert [key for key, _ in window.above] == keys[max(0, right - 5) : right]
+            assert [key for key, _ in window.below] == keys[right : right + 5]
+            assert holds(window.before, window.view, right)
+
+            offset = scene.dice.randint(0, len(keys))
+            page = await rungs.database.page_at(scene.season, offset=offset, limit=9, fresh=now)
+            shown = [key for key, _ in page.entries]
+            first = keys.index(shown[0]) if shown else len(keys)
+            assert keys[first : first + len(shown)] == shown
+            assert holds(page.before, page.view, first)
+
+            user = scene.dice.choice(users)
+            entries, view = await rungs.database.users(
+                scene.season, [user], cutoff_bytes=32, fresh=now
+            )
+            own = entries[user]
+            before = sum(1 for key in keys if key < own.key and key[-1] % 16 == user % 16)
+            assert holds(own.before_in_shard, view, before)
+            around = await rungs.database.window_of(scene.season, user, above=1, below=1, fresh=now)
+            assert around is not None
+            assert around[0].key == own.key
+            assert holds(around[1].before, around[1].view, sum(1 for key in keys if key < own.key))
+        await rungs.kept.boards.delete(scene.board.spec.board_id, etag="")
+
+
+def holds(told: int, view: IndexView, right: int) -> bool:
+    """Whether a count is as near as the view says."""
+    return told - view.fewer <= right <= told + view.more
+
+
+async def test_a_large_board_without_a_snapshot_is_not_counted(rungs: Rungs) -> None:
+    """Nobody knows how many there are, and counting them all is what the rung must not do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank_season, "_HEADS_MAX", 40)
+        patch.setattr(rank_reads, "TOP_ROWS_MAX", 20)
+        scene = await Scene.of(rungs, _DOWN, 9, 1)
+        await scene.submit(scene.newcomers(100))
+
+        for offset in (0, 10, 50):
+            with pytest.raises(IndexUnavailable):
+                await rungs.database.page_at(scene.season, offset=offset, limit=15, fresh=ANY)
+        with pytest.raises(IndexUnavailable):
+            await rungs.database.count_before(scene.season, [b"\xff"], shards=ALL_SHARDS, fresh=ANY)
+
+
+async def test_a_shard_without_a_whole_order_is_not_told(rungs: Rungs) -> None:
+    """The others are, when they are asked without it."""
+    scene = await Scene.of(rungs, _DOWN, 9, 1)
+    await scene.submit(range(1, 100))
+    await rungs.kept.execute("update entries set rank_key = null where user_id in (3, 20)")
+
+    with pytest.raises(IndexUnavailable) as caught:
+        await rungs.database.count_before(scene.season, [b"\xff"], shards=[1, 3, 4], fresh=ANY)
+    assert caught.value.shards == {3, 4}
+    counts, _ = await rungs.database.count_before(scene.season, [b"\xff"], shards=[1, 5], fresh=ANY)
+    assert [list(shard) for shard in counts] == [[7], [6]]
+
+
+async def test_what_was_written_through_is_counted_into_the_bounds(rungs: Rungs) -> None:
+    """By the token of a write at once, otherwise within 250 ms; and not if too many have been."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank_season, "_HEADS_MAX", 4)
+        scene = await Scene.of(rungs, _DOWN, 9, 1)
+        await scene.submit(range(1, 200))
+        snapshot = await scene.snapshot()
+        _, view = await rungs.database.count_before(
+            scene.season, [b"\xff"], shards=[1], fresh=Freshness()
+        )
+        await scene.submit([1, 17, 2])
+
+        _, later = await rungs.database.count_before(
+            scene.season, [b"\xff"], shards=[1], fresh=Freshness({1: (snapshot.horizon,)})
+        )
+        assert ((view.fewer, view.more), (later.fewer, later.more)) == ((0, 0), (2, 2))
+
+        patch.setattr(rank_writes, "_TRANSACTIONS_MAX", 1)
+        with pytest.raises(IndexUnavailable):
+            await rungs.database.count_before(
+                scene.season, [b"\xff"], shards=[1], fresh=Freshness({1: (snapshot.horizon,)})
+            )
+
+
+async def test_readers_beyond_the_bulkhead_are_refused_at_once(rungs: Rungs) -> None:
+    """Twenty-four are taken in; nobody else waits."""
+    scene = await Scene.of(rungs, _DOWN, 9, 1)
+    await scene.submit(range(1, 50))
+
+    answers = await asyncio.gather(
+        *(rungs.database.page_at(scene.season, offset=0, limit=10, fresh=ANY) for _ in range(40)),
+        return_exceptions=True,
+    )
+
+    refused = [answer for answer in answers if isinstance(answer, IndexUnavailable)]
+    assert len(refused) == 16
+    assert all(isinstance(answer, PageSlice | IndexUnavailable) for answer in answers)
