@@ -34,7 +34,6 @@ from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
 from core.moderate_users import ModerateUsers
 from core.own_writes import OwnWrites
-from core.ports import IndexKeeping, Leadership, LedgerHistory, RankKeys, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.shadow_reads import ShadowReads
@@ -58,7 +57,6 @@ from storage.migrations import pending_migrations
 from storage.observed_ledger import ObservedLedger
 from storage.pool import Pool, PoolUse, open_pool, translated
 from storage.pressure import OutboxRows, Pressure
-from storage.rank_keys import PostgresRankKeys
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
@@ -91,7 +89,6 @@ class Container:
     history: LedgerHistory
     retention: Retention
     removals: UnfinishedRemovals
-    rank_keys: RankKeys
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
@@ -209,7 +206,6 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         history=history,
         retention=PostgresRetention(postgres, stores.jobs),
         removals=PostgresUnfinishedRemovals(postgres, stores.jobs),
-        rank_keys=PostgresRankKeys(stores.jobs),
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),

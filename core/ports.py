@@ -186,7 +186,9 @@ class LedgerHistory(Protocol):
 
 
 class Retention(Protocol):
-    """What the ledger makes ahead of time and lets go of. Each raises LedgerUnavailable."""
+    """What the ledger makes ahead of time, makes up for and lets go of. Each raises
+    LedgerUnavailable.
+    """
 
     async def make_partitions(self) -> None:
         """Makes the partitions for the submission ids of the next days."""
@@ -196,6 +198,11 @@ class Retention(Protocol):
 
     async def trim_outbox(self) -> None:
         """Forgets transactions older than 24 hours."""
+
+    async def fill_rank_keys(self, shard: int, *, limit: int) -> int:
+        """Gives some entries that lack it the key that the ledger itself sorts them by, and returns
+        how many; 0: none was left, or those were being written.
+        """
 
     async def deleted_seasons(self) -> Sequence[int]:
         """The seasons of deleted boards whose entries are still there; no write can add to
