@@ -30,6 +30,7 @@ def show(
     context: typer.Context,
     *,
     once: bool = typer.Option(False, "--once", help="Print the table and stop."),
+    workers: bool = typer.Option(False, "--workers", help="What each worker makes of each."),
     address: str | None = _ADDRESS,
 ) -> None:
     """Shows every breaker, and again at every change, until Ctrl-C."""
@@ -40,7 +41,7 @@ def show(
 
     if context.invoked_subcommand is None:
         with told():
-            asyncio.run(show_breakers(address, once=once))
+            asyncio.run(show_breakers(address, once=once, workers=workers))
 
 
 @breakers.command("set")

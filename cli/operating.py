@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from bootstrap.settings import Settings
 from cli.failures import told
 from cli.refreshing import refresh
-from cli.tables import breakers_table, shards_table
+from cli.tables import breakers_table, shards_table, workers_table
 from core.clock import SystemClock
 from server.admin_client import AdminCallFailed, AdminClient, BreakerRow, ShardRow, connect
 
@@ -36,13 +36,20 @@ def told_of_server() -> Iterator[None]:
             raise typer.Exit(1) from None
 
 
-async def show_breakers(address: str | None, *, once: bool) -> None:
-    """The table of breakers; once, or at every change. Raises AdminCallFailed."""
+async def show_breakers(address: str | None, *, once: bool, workers: bool) -> None:
+    """The table of breakers, or of what each of the workers makes of them; once, or at every
+    change. Raises AdminCallFailed.
+    """
+    table = workers_table if workers else breakers_table
+
+    def draw(rows: Sequence[BreakerRow]) -> RenderableType:
+        return table(rows, _now())
+
     async with connect(_address(address)) as client:
         if _is_once(once=once):
-            Console().print(_breakers(await client.breakers()))
+            Console().print(draw(await client.breakers()))
         else:
-            await refresh(client.watch_breakers, _breakers)
+            await refresh(client.watch_breakers, draw)
 
 
 async def show_shards(address: str | None, *, once: bool) -> None:
@@ -62,7 +69,7 @@ async def set_breaker(
     """
     async with connect(_address(address)) as client:
         done = await client.set_breaker(name, mode, reason=reason, actor=actor, ttl_s=ttl_s)
-    Console().print(_breakers(done.breakers))
+    Console().print(breakers_table(done.breakers, _now()))
     typer.echo(f"in force in workers {_slots(done.acknowledged)}")
     if done.laggards:
         typer.echo(f"not confirmed by workers {_slots(done.laggards)}", err=True)
@@ -93,9 +100,8 @@ def _is_once(*, once: bool) -> bool:
     return once or not Console().is_terminal
 
 
-def _breakers(rows: Sequence[BreakerRow]) -> RenderableType:
-    now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
-    return breakers_table(rows, now)
+def _now() -> datetime:
+    return datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
 
 
 async def _every_second(client: AdminClient) -> AsyncGenerator[Sequence[ShardRow], None]:

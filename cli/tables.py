@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from server.admin_client import BreakerRow, ShardRow
+from server.admin_client import BreakerRow, ShardRow, WorkerRow
 
 _STYLES: Final = {
     "CLOSED": "green",
@@ -40,6 +40,23 @@ def breakers_table(rows: Sequence[BreakerRow], now: datetime) -> Table:
             _workers(row.workers),
             _setting(row, now),
         )
+    return table
+
+
+def workers_table(rows: Sequence[BreakerRow], now: datetime) -> Table:
+    """The breakers, each with a line for every worker."""
+    table = _table("breaker", "worker", "pid", "state", "failed", "slow", "open for")
+    for row in rows:
+        for worker in row.workers:
+            table.add_row(
+                row.name,
+                str(worker.worker),
+                str(worker.pid),
+                _coloured(worker.state),
+                _percent(worker.failure_rate),
+                _percent(worker.slow_rate),
+                _left(worker.until, now),
+            )
     return table
 
 
@@ -76,9 +93,9 @@ def _percent(rate: float) -> str:
     return f"{rate:.0%}" if rate else "-"
 
 
-def _workers(states: dict[int, str]) -> str:
+def _workers(workers: Sequence[WorkerRow]) -> str:
     """How many of the workers are in which state."""
-    counted = Counter(states.values())
+    counted = Counter(worker.state for worker in workers)
     return ", ".join(f"{count} {state.lower()}" for state, count in sorted(counted.items())) or "-"
 
 

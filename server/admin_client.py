@@ -30,9 +30,21 @@ class AdminCallFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """What one worker makes of a breaker, in words."""
+
+    worker: int
+    pid: int
+    state: str
+    failure_rate: float
+    slow_rate: float
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerRow:
-    """A breaker, in words. `workers`: their states by slot; `until`: when an opening ends;
-    `expires`: when what `actor` has set does.
+    """A breaker, in words. `until`: when an opening ends; `expires`: when what `actor` has set
+    does.
     """
 
     name: str
@@ -44,7 +56,7 @@ class BreakerRow:
     expires: datetime | None
     reason: str
     actor: str
-    workers: dict[int, str]
+    workers: Sequence[WorkerRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +153,27 @@ def _breaker(one: pb.Breaker) -> BreakerRow:
         mode=_word(pb.BreakerMode.Name(one.mode), "BREAKER_MODE_"),
         failure_rate=one.failure_rate,
         slow_rate=one.slow_call_rate,
-        until=_moment(one.open_until) if one.HasField("open_until") else None,
+        until=_until(one),
         expires=_moment(one.override.expire_time) if forced else None,
         reason=one.override.reason,
         actor=one.override.actor,
-        workers={line.worker: _state(line.state) for line in one.workers},
+        workers=[_worker(line) for line in one.workers],
     )
+
+
+def _worker(line: pb.WorkerBreaker) -> WorkerRow:
+    return WorkerRow(
+        worker=line.worker,
+        pid=line.pid,
+        state=_state(line.state),
+        failure_rate=line.failure_rate,
+        slow_rate=line.slow_call_rate,
+        until=_until(line),
+    )
+
+
+def _until(one: pb.Breaker | pb.WorkerBreaker) -> datetime | None:
+    return _moment(one.open_until) if one.HasField("open_until") else None
 
 
 def _shard(one: pb.Shard) -> ShardRow:

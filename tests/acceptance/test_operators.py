@@ -6,10 +6,12 @@ import asyncio
 import os
 import pty
 import re
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +92,37 @@ async def test_breakers_once(standings: RunningServer) -> None:
     names = re.findall(r"^ *(postgres\S*|redis\S*) +CLOSED +AUTO", output, re.MULTILINE)
 
     assert (code, len(names), names) == (0, 21, sorted(names))
+
+
+async def test_each_worker(standings: RunningServer) -> None:
+    """A line for each worker of each breaker, with its process."""
+    code, output, _ = await run(
+        "breakers", "--once", "--workers", "--address", standings.admin_address
+    )
+    lines = re.findall(rf"^ *\S+ +0 +{os.getpid()} +CLOSED", output, re.MULTILINE)
+
+    assert (code, len(lines)) == (0, 21)
+
+
+async def test_the_pages_for_operators_can_be_typed(standings: RunningServer) -> None:
+    """Every command of docs/runbooks that is no server's is taken by a running one."""
+    commands = [
+        line.strip()
+        for page in sorted(Path("docs/runbooks").glob("*.md"))
+        for line in page.read_text().splitlines()
+        if re.match(r"    standings (breakers|shards)", line)
+    ]
+    failed = []
+    for command in commands:
+        _, *arguments = shlex.split(command)
+        code, _, complaints = await run(
+            *arguments, STANDINGS_SERVER_ADMIN_ADDRESS=standings.admin_address
+        )
+        if code:
+            failed.append((command, complaints))
+
+    assert commands
+    assert failed == []
 
 
 async def test_the_address_comes_from_the_settings(standings: RunningServer) -> None:
