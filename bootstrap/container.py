@@ -34,6 +34,7 @@ from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
 from core.moderate_users import ModerateUsers
 from core.own_writes import OwnWrites
+from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.shadow_reads import ShadowReads

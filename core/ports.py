@@ -216,15 +216,6 @@ class Retention(Protocol):
         """Notes that a deleted season has no entries left."""
 
 
-class RankKeys(Protocol):
-    """The order of the entries that the ledger itself keeps, where it is not whole."""
-
-    async def fill(self, shard: int, *, limit: int) -> int:
-        """Gives some entries that lack it the key that they are sorted by, and returns how many; 0:
-        none was left, or those were being written. Raises LedgerUnavailable.
-        """
-
-
 class Leadership(Protocol):
     """One runner at a time among all processes."""
 
