@@ -9,7 +9,7 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -21,7 +21,7 @@ from chaos.writes import BEST, INCREMENT
 
 BOARDS: Final = {"chaos-best": BEST, "chaos-sum": INCREMENT}
 """What is played, with the operator of each; both best first from the top."""
-_SHARES: Final = ((TOP, 0.55), (RANK, 0.25), (AROUND, 0.05), (SUBMIT, 0.15))
+SHARES: Final[Mapping[str, float]] = {TOP: 0.55, RANK: 0.25, AROUND: 0.05, SUBMIT: 0.15}
 _READ_S: Final = 0.3
 _WRITE_S: Final = 0.8
 _BATCH_SIZE: Final = 20
@@ -54,16 +54,24 @@ class Population:
 class Players:
     """Chooses what is called next. The same seed chooses the same, but for the ids."""
 
-    def __init__(self, populations: dict[str, Population], rng: random.Random) -> None:
+    def __init__(
+        self,
+        populations: Mapping[str, Population],
+        rng: random.Random,
+        *,
+        shares: Mapping[str, float] = SHARES,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        self._kinds, self._shares = list(shares), list(shares.values())
         self._weights = {board: one.weights() for board, one in populations.items()}
         self._boards = tuple(populations)
         self._rng = rng
-        self._numbers = itertools.count(1)
+        self._numbers = numbers or itertools.count(1)
         self._began_s = time.monotonic()
 
     def call(self) -> Call:
         """The next call."""
-        (kind,) = self._rng.choices([kind for kind, _ in _SHARES], [share for _, share in _SHARES])
+        (kind,) = self._rng.choices(self._kinds, self._shares)
         board = self._rng.choice(self._boards)
         if kind == SUBMIT:
             return Call(next(self._numbers), kind, board, _WRITE_S, sent=self._batch(board))

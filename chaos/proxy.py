@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -58,8 +60,8 @@ class _Pair:
 
     def abort(self) -> None:
         """Both ends see a reset."""
-        self.near.transport.abort()
-        self.far.transport.abort()
+        for writer in (self.near, self.far):
+            _reset(writer)
 
 
 @dataclass
@@ -119,12 +121,12 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         if self.fault.mode is Mode.RESET and self.fault.only is None:
-            near.transport.abort()
+            _reset(near)
             return
         try:
             far_reader, far = await asyncio.open_connection(_HOST, self.upstream_port)
         except OSError:
-            near.transport.abort()
+            _reset(near)
             return
         pair = _Pair(near, far)
         self._pairs.add(pair)
@@ -140,7 +142,8 @@ class Proxy:
                 task.cancel()
             self._tasks.difference_update(tasks)
             self._pairs.discard(pair)
-            pair.abort()
+            near.close()
+            far.close()
 
     async def _pump(
         self,
@@ -185,6 +188,14 @@ class Proxy:
                 # Nothing begins like that, so it cannot be taken for data.
                 return b"\0" + self.rng.randbytes(len(data))
         return data
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Ends a connection as if the other end had never heard of it."""
+    connection = writer.get_extra_info("socket")
+    if connection is not None and connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def is_replication(first: bytes) -> bool:
