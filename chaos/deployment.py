@@ -109,6 +109,8 @@ class Deployment:
             "STANDINGS_REDIS_NODES": ",".join(self.stack.redis_nodes),
             "STANDINGS_SERVER_ADDRESS": self.address,
             "STANDINGS_SERVER_ADMIN_ADDRESS": self.admin_address,
+            "STANDINGS_SERVER_WORKERS": str(WORKER_COUNT),
+            "STANDINGS_STATE_DIRECTORY": str(self.directory / "state"),
             "STANDINGS_SERVER_DRAIN_SETTLE_S": "0.2",
             "STANDINGS_LOG_LEVEL": "WARNING",
         }

@@ -36,9 +36,10 @@ from sharding.library import LIBRARY, Library
 from standings_client import Board as ClientBoard
 from standings_client import Operator as ClientOperator
 from standings_client import Submission
-from storage import transactions
+from storage import ledger
 from storage.ledger import PostgresLedger
 from storage.pool import Pool
+from storage.transactions import transact
 from tests.fakes.making import board_spec, submission
 from tests.fixtures.keeping import Kept
 from tests.fixtures.server import RunningServer
@@ -86,8 +87,8 @@ class Arena:
 
     async def _found(self, board: str, before: dict[str, Ledger]) -> Found:
         async def equal() -> bool:
-            ledger = await self.stores.ledger(board)
-            return await self.stores.index(ledger.season) == ledger.keys()
+            held = await self.stores.ledger(board)
+            return await self.stores.index(held.season) == held.keys()
 
         await until(equal, timeout_s=3)
         return await self.stores.found(board, BOARDS[board], before[board])
@@ -120,15 +121,18 @@ async def test_found_acknowledged_before_the_commit(
     """Every fifth transaction is rolled back after its callers were promised it."""
     flushes = itertools.count(1)
 
-    async def hasty(pool: Pool, work: Callable[[Any], Any]) -> Any:
-        async with pool.connection() as connection:
-            async with connection.transaction() as transaction:
-                result = await work(connection)
-                if next(flushes) % 5 == 0:
-                    raise psycopg.Rollback(transaction)
-            return result
+    async def hasty(pool: Pool, work: Callable[[Any], Any], *, timeout_s: float) -> Any:
+        promised = []
 
-    monkeypatch.setattr(transactions, "_run", hasty)
+        async def promise(connection: Any) -> None:
+            promised.append(await work(connection))
+            if next(flushes) % 5 == 0:
+                raise psycopg.Rollback
+
+        await transact(pool, promise, timeout_s=timeout_s)
+        return promised[-1]
+
+    monkeypatch.setattr(ledger, "transact", hasty)
 
     verdict = await arena.play()
 
@@ -143,10 +147,10 @@ async def test_found_one_in_a_thousand_dropped(
     numbers = itertools.count(1)
     record = PostgresLedger.record
 
-    async def forgetful(ledger: PostgresLedger, flush: Flush) -> FlushResult:
+    async def forgetful(own: PostgresLedger, flush: Flush) -> FlushResult:
         dropped = [item for item in flush.placed if next(numbers) % 1_000 == 0]
         kept = [item for item in flush.placed if item not in dropped]
-        result = await record(ledger, Flush(flush.arrival, kept))
+        result = await record(own, Flush(flush.arrival, kept))
         for item in dropped:
             neighbour: Any = result.results[kept[0].place]
             told = replace(neighbour, submission_id=item.submission.submission_id)
@@ -164,9 +168,9 @@ async def test_found_applied_twice(arena: Arena, monkeypatch: pytest.MonkeyPatch
     """An increment counts double now and then."""
     record = PostgresLedger.record
 
-    async def generous(ledger: PostgresLedger, flush: Flush) -> FlushResult:
-        result = await record(ledger, flush)
-        async with ledger._write.connection() as connection:
+    async def generous(own: PostgresLedger, flush: Flush) -> FlushResult:
+        result = await record(own, flush)
+        async with own._write.connection() as connection:
             first = flush.placed[0]
             await connection.execute(
                 "update entries set score = score + %s, revision = revision + 1"
