@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -44,8 +45,8 @@ class Deployment:
     def __init__(self, directory: Path, rng: random.Random) -> None:
         self.directory = directory
         self.stack = EmbeddedStack(directory / "stores", fsync=False)
-        self.node_proxies = [Proxy(rng) for _ in self.stack.redis.nodes]
-        self.postgres_proxy = Proxy(rng)
+        self.node_proxies = [Proxy(rng, partial(_port, node)) for node in self.stack.redis.nodes]
+        self.postgres_proxy = Proxy(rng, lambda: self.stack.postgres.port)
         public, admin = free_ports(2)
         self.address = f"{LOOPBACK}:{public}"
         self.admin_address = f"{LOOPBACK}:{admin}"
@@ -93,9 +94,6 @@ class Deployment:
         for node, proxy in zip(self.nodes, self.node_proxies, strict=True):
             node.announced_port = proxy.port
         await self._exit.enter_async_context(self.stack)
-        for node, proxy in zip(self.nodes, self.node_proxies, strict=True):
-            proxy.upstream_port = node.port
-        self.postgres_proxy.upstream_port = self.stack.postgres.port
         await migrate_database(Settings.load({"STANDINGS_POSTGRES_DSN": self.stack.postgres_dsn}))
         log = self.directory / "server.log"
         self._servers = Servers(self._environment(), self.address, log)
@@ -172,3 +170,7 @@ class Deployment:
             await postgres.restart()
         await self.stack.redis.heal()
         await self.servers.revive()
+
+
+def _port(node: RedisNode) -> int:
+    return node.port

@@ -66,10 +66,10 @@ class _Pair:
 
 @dataclass
 class Proxy:
-    """Listens on a port of its own; where to pass on to may be named later, and change."""
+    """Listens on a port of its own. `upstream` is asked for each connection where it goes on to."""
 
     rng: random.Random
-    upstream_port: int = 0
+    upstream: Callable[[], int]
     fault: Fault = field(default_factory=Fault)
     _pairs: set[_Pair] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -124,7 +124,7 @@ class Proxy:
             _reset(near)
             return
         try:
-            far_reader, far = await asyncio.open_connection(_HOST, self.upstream_port)
+            far_reader, far = await asyncio.open_connection(_HOST, self.upstream())
         except OSError:
             _reset(near)
             return

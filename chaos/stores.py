@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 import psycopg
@@ -25,7 +26,7 @@ _ANSWER_S: Final = 5.0
 _KEY: Final = struct.Struct(">QQQQ")
 
 _SEASON: Final = """
-select s.season_no from seasons s join boards b using (board_no)
+select s.season_no, clock_timestamp() from seasons s join boards b using (board_no)
 where b.board_id = %s and b.delete_time is null order by s.ends_at desc limit 1
 """
 _ENTRIES: Final = """
@@ -34,7 +35,7 @@ where season_no = %s and state = 0
 """
 _EVENTS: Final = """
 select id::text, user_id, score, outcome, new_score, new_arrival, revision from score_events
-where season_no = %s and xid >= %s::text::xid8 and operator <> 5
+where season_no = %s and record_time >= %s and operator <> 5
 """
 
 
@@ -67,12 +68,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The live entries of a board at one moment; every transaction below `xid` is in them, and
-    none from it on.
-    """
+    """The live entries of a board at one moment, when nobody was writing."""
 
     season: int
-    xid: int
+    time: datetime
+    """By the clock of PostgreSQL."""
     entries: Mapping[int, Standing]
 
     def keys(self) -> Sequence[bytes]:
@@ -112,18 +112,15 @@ class Stores:
             row = await (await connection.execute(_SEASON, (board,))).fetchone()
             if row is None:
                 raise LookupError(board)
-            season = int(row[0])
-            mark = await connection.execute("select pg_snapshot_xmax(pg_current_snapshot())::text")
-            xid_row = await mark.fetchone()
-            assert xid_row is not None  # noqa: S101 - a function always returns
+            season, time = row
             rows = await (await connection.execute(_ENTRIES, (season,))).fetchall()
         entries = {row[0]: Standing(*row[1:]) for row in rows}
-        return Ledger(season, int(xid_row[0]), entries)
+        return Ledger(season, time, entries)
 
-    async def events(self, season: int, since_xid: int) -> Mapping[str, Event]:
-        """The submissions of transactions from `since_xid` on, by id."""
+    async def events(self, season: int, since: datetime) -> Mapping[str, Event]:
+        """The submissions of transactions that began since then, by id."""
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
-            rows = await connection.execute(_EVENTS, (season, str(since_xid)))
+            rows = await connection.execute(_EVENTS, (season, since))
             return {row[0]: Event(*row) async for row in rows}
 
     async def index(self, season: int) -> Sequence[bytes] | None:
@@ -144,7 +141,7 @@ class Stores:
             operator,
             before,
             after,
-            await self.events(after.season, before.xid),
+            await self.events(after.season, before.time),
             await self.index(after.season),
         )
 

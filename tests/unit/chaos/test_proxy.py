@@ -32,7 +32,8 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def proxy() -> AsyncIterator[Proxy]:
     """A proxy before an echo server."""
     server = await asyncio.start_server(_echo, "127.0.0.1", 0)
-    proxy = Proxy(random.Random(1), server.sockets[0].getsockname()[1])
+    port = server.sockets[0].getsockname()[1]
+    proxy = Proxy(random.Random(1), lambda: port)
     await proxy.start()
     yield proxy
     await proxy.stop()
