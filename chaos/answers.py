@@ -46,11 +46,15 @@ def check_answers(history: History, board: str, timeline: Timeline) -> Iterator[
     """All that the answers about a board got wrong."""
     shown: list[_Shown] = []
     without_index = _spans_without_index(history)
+    began_s = min(history.times_of(MarkKind.CONVERGED), default=float("-inf"))
     for attempt in history.attempts:
         if attempt.board != board or not attempt.answered or attempt.meta is None:
             continue
         yield from _check_meta(history, attempt, attempt.meta)
         view, since_s, until_s = _window(history, attempt, attempt.meta, without_index)
+        if since_s < began_s:
+            # It admits to be from before this history.
+            continue
         for place in attempt.places:
             version = timeline.version(place.user_id, place.score)
             text = _impossible(timeline, place, version, (view, since_s, attempt.end_s))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +20,11 @@ from chaos.conduct import Vitals
 
 START_S: Final = 30.0
 _STOP_S: Final = 20.0
+_LOOK_S: Final = 0.25
 _SERVING: Final = b"\x08\x01"
 """A HealthCheckResponse whose status is SERVING."""
+_LISTEN: Final = "0A"
+"""TCP_LISTEN as /proc/net/tcp has it."""
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -70,18 +74,27 @@ class Servers:
                 return False
 
     async def whole(self, worker_count: int, *, timeout_s: float) -> bool:
-        """Waits for so many workers that answer."""
-
-        async def all_there() -> bool:
-            return len(self.workers()) >= worker_count and await self.serves()
-
-        return await until(all_there, timeout_s=timeout_s)
+        """Waits for so many workers that listen, and none that is on its way out. Looked at not
+        too often: it is no use to slow down what one waits for.
+        """
+        end_s = time.monotonic() + timeout_s
+        port = int(self.address.rpartition(":")[2])
+        while len(self.workers()) != worker_count or len(_listeners(port)) < worker_count:
+            if time.monotonic() > end_s:
+                return False
+            await asyncio.sleep(_LOOK_S)
+        return await self.serves()
 
     def workers(self) -> Sequence[int]:
         """Who serves: the children of the process that was started, or itself if it has none."""
         if self._child is None or not self._child.running:
             return []
         return _children(self._child.pid) or [self._child.pid]
+
+    def roll(self) -> None:
+        """Asks for every worker to be replaced, one after the other."""
+        if self._child is not None:
+            self._child.send(signal.SIGHUP)
 
     def signal(self, worker: int, number: signal.Signals) -> None:
         """Signals one worker; nothing happens if it is gone."""
@@ -113,9 +126,10 @@ def _children(pid: int) -> Sequence[int]:
     return sorted(found)
 
 
-async def alive_for(servers: Servers, seconds: float) -> None:
-    """Waits, and starts the server again whenever it has gone."""
-    end_s = asyncio.get_running_loop().time() + seconds
-    while asyncio.get_running_loop().time() < end_s:
-        await asyncio.sleep(0.2)
-        await servers.revive()
+def _listeners(port: int) -> Sequence[str]:
+    """The sockets of this machine that listen on a port of IPv4."""
+    lines = [
+        line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
+    ]
+    ending = f":{port:04X}"
+    return [line[9] for line in lines[1:] if line[1].endswith(ending) and line[3] == _LISTEN]

@@ -8,6 +8,7 @@ import signal
 import time
 from typing import Final
 
+from bootstrap.embedded.waiting import until
 from chaos.deployment import WORKER_COUNT
 from chaos.history import OK
 from chaos.row import Expected, Row, Scene
@@ -16,6 +17,7 @@ from chaos.rows.redis import mend
 
 _RESPAWN_S: Final = 10.0
 _RESTART_S: Final = 3.0
+_ROLL_S: Final = 60.0
 _OVERLOAD: Final = 5
 _GOODPUT_MIN: Final = 0.8
 
@@ -58,14 +60,17 @@ async def freeze_a_worker(scene: Scene) -> None:
 
 
 async def roll_workers(scene: Scene) -> None:
-    """SIGTERM to each in turn, the next one when all are there again."""
+    """Each in turn, as for a new release."""
     servers = scene.deployment.servers
-    for worker in servers.workers():
-        servers.signal(worker, signal.SIGTERM)
-        await asyncio.sleep(1)
-        await servers.revive()
-        if not await servers.whole(WORKER_COUNT, timeout_s=_RESPAWN_S):
-            scene.notes.append("a worker was not replaced")
+    before = set(servers.workers())
+    servers.roll()
+
+    async def replaced() -> bool:
+        return not before & set(servers.workers())
+
+    if not await until(replaced, timeout_s=_ROLL_S):
+        scene.notes.append("not all workers were replaced")
+    await asyncio.sleep(1)
 
 
 async def overload(scene: Scene) -> None:
