@@ -75,16 +75,7 @@ def check_overrides(history: History) -> Iterator[Breach]:
     for mark in marks:
         if mark.details.get("laggards"):
             yield _conduct(Invariant.OVERRIDES_HELD, f"{mark.details['laggards']} did not follow")
-        over_s = min(
-            (
-                other.time_s
-                for other in history.marks
-                if other.time_s > mark.time_s
-                and other.kind in (MarkKind.OVERRIDE, MarkKind.OVERRIDE_ENDED)
-                and other.details["name"] == mark.details["name"]
-            ),
-            default=mark.time_s + float(mark.details["ttl_s"]),
-        )
+        over_s = _over_s(history, mark)
         if mark.details["mode"] == "FORCED_OPEN":
             yield from _disobeyed(history, mark, over_s)
     for mark in history.marks:
@@ -111,13 +102,32 @@ def check_retries(history: History) -> Iterator[Breach]:
         yield _conduct(Invariant.FEW_RETRIES, text)
 
 
+def _over_s(history: History, mark: Mark) -> float:
+    """When an override ended, or the next one of its breaker may have begun."""
+    names = (mark.details["name"], "*")
+    others = [
+        other
+        for other in history.marks
+        if other.kind in (MarkKind.OVERRIDE, MarkKind.OVERRIDE_ENDED)
+        and other.time_s > mark.time_s
+        and other.details["name"] in names
+    ]
+    begun = [float(other.details.get("asked_s", other.time_s)) for other in others]
+    # Its ttl counts from some moment of the call that set it.
+    asked_s = float(mark.details.get("asked_s", mark.time_s))
+    return min([*begun, asked_s + float(mark.details["ttl_s"])])
+
+
 def _disobeyed(history: History, mark: Mark, over_s: float) -> Iterator[Breach]:
     obeys = _OBEYS.get(str(mark.details["name"]))
     if obeys is None:
         return
     for attempt in history.attempts:
-        inside = mark.time_s + SEEN_S < attempt.start_s and attempt.end_s < over_s
-        if inside and attempt.answered and not obeys(attempt):
+        seen_s = mark.time_s + SEEN_S
+        inside = seen_s < attempt.start_s and attempt.end_s < over_s
+        # A read that was on its way already may be shared by those who come later.
+        shared = attempt.meta is not None and 0 < history.since_wall(attempt.meta.as_of_ms) < seen_s
+        if inside and attempt.answered and not shared and not obeys(attempt):
             text = f"{attempt.kind} used {mark.details['name']}, which was forced open"
             yield Breach(Invariant.OVERRIDES_HELD, Harm.CONDUCT, text)
 

@@ -109,6 +109,8 @@ class Deployment:
             "STANDINGS_SERVER_ADMIN_ADDRESS": self.admin_address,
             "STANDINGS_SERVER_WORKERS": str(WORKER_COUNT),
             "STANDINGS_STATE_DIRECTORY": str(self.directory / "state"),
+            "STANDINGS_SERVER_FAULTS": "true",
+            "STANDINGS_METRICS_ADDRESS": "off",
             "STANDINGS_SERVER_DRAIN_SETTLE_S": "0.2",
             "STANDINGS_LOG_LEVEL": "WARNING",
         }

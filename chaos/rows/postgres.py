@@ -10,7 +10,7 @@ import psycopg
 
 from chaos.proxy import Fault, Mode
 from chaos.row import Expected, Row, Scene
-from chaos.rows.redis import mend
+from chaos.rows.redis import mend, until_open
 
 _END_ALL: Final = """
 select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'standings-%'
@@ -31,6 +31,7 @@ async def freeze(scene: Scene) -> None:
     """It neither answers nor closes anything."""
     postgres = scene.deployment.stack.postgres
     postgres.freeze()
+    await until_open(scene, "postgres/")
     await asyncio.sleep(scene.seconds(20, 6))
 
 

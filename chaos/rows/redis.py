@@ -10,18 +10,28 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from bootstrap.embedded.redis_node import RedisNode
+from chaos.admin import admin_of
 from chaos.proxy import Fault, Mode, is_replication
 from chaos.row import Expected, Row, Scene
 from chaos.slots import moved
 
 _SHARD: Final = 2
 _PULSE_S: Final = 0.5
+_OPEN_S_MAX: Final = 1.0
 _OTHERS: Final = frozenset({"DATABASE", "SNAPSHOT"})
 
 
 async def mend(scene: Scene) -> None:
     """Everything back as it was."""
     await scene.deployment.heal()
+
+
+async def until_open(scene: Scene, beginning: str) -> None:
+    """A breaker has to open within a second of a freeze."""
+    async with admin_of(scene.deployment.admin_address) as admin:
+        took_s = await admin.opened_after(beginning, timeout_s=_OPEN_S_MAX)
+    if took_s is None:
+        scene.notes.append(f"no breaker of {beginning}* was open after {_OPEN_S_MAX:.0f} s")
 
 
 async def kill_a_primary(scene: Scene) -> None:
@@ -34,7 +44,8 @@ async def freeze_a_primary(scene: Scene) -> None:
     """SIGSTOP for 10 s; it comes back as a replica."""
     node = await scene.deployment.primary_of(_SHARD)
     node.freeze()
-    await asyncio.sleep(10)
+    await until_open(scene, "redis/shard-")
+    await asyncio.sleep(scene.seconds(10, 8))
     node.thaw()
 
 

@@ -9,6 +9,7 @@ import time
 from typing import Final
 
 from bootstrap.embedded.waiting import until
+from chaos.admin import FORCED_OPEN, admin_of, flip
 from chaos.deployment import WORKER_COUNT
 from chaos.history import OK
 from chaos.row import Expected, Row, Scene
@@ -19,6 +20,8 @@ _RESPAWN_S: Final = 10.0
 _RESTART_S: Final = 3.0
 _ROLL_S: Final = 60.0
 _OVERLOAD: Final = 5
+_LAST: Final = "postgres/read"
+_LAST_S: Final = 2.0
 _GOODPUT_MIN: Final = 0.8
 
 
@@ -87,6 +90,24 @@ async def overload(scene: Scene) -> None:
         scene.notes.append(f"{reached:.0f} calls/s were answered, {usual:.0f} before")
 
 
+async def flip_overrides(scene: Scene) -> None:
+    """An operator in a panic, while a worker dies; then one override that is left to end."""
+    history, servers = scene.history, scene.deployment.servers
+    rng = random.Random(int(history.wall_offset_s))  # noqa: S311 - no secret
+    async with admin_of(scene.deployment.admin_address) as admin:
+        flipping = asyncio.create_task(flip(admin, history, rng, for_s=scene.seconds(15, 6)))
+        await asyncio.sleep(scene.seconds(5, 2))
+        servers.signal(servers.workers()[0], signal.SIGKILL)
+        await flipping
+        await servers.whole(WORKER_COUNT, timeout_s=_RESPAWN_S)
+        await admin.clear(history)
+        asked_s = time.monotonic()
+        await admin.set_breaker(history, _LAST, FORCED_OPEN, ttl_s=_LAST_S)
+        await admin.end_of(history, _LAST, asked_s + _LAST_S)
+        if left := await admin.forced():
+            scene.notes.append(f"still forced: {', '.join(left)}")
+
+
 def _goodput(scene: Scene, since_s: float, until_s: float) -> float:
     """Calls answered in a second."""
     good = sum(
@@ -121,6 +142,10 @@ ROWS: Final = (
     Row(
         23, "workers replaced one by one", roll_workers, mend,
         expected=Expected(reads_min=0.9995, writes_min=0.9995),
+    ),
+    Row(
+        25, "breakers forced at random, a worker killed", flip_overrides, mend,
+        expected=Expected(reads_min=0.9),
     ),
     Row(
         24, "five times the load", overload, mend,
