@@ -81,7 +81,9 @@ class Admin:
 
     async def end_of(self, history: History, name: str, due_s: float) -> None:
         """Waits for the end of an override and notes when it was seen."""
-        while name in await self.forced():
+        while True:
+            if name not in await self.forced():
+                break
             await asyncio.sleep(_LOOK_S)
         history.mark(
             MarkKind.OVERRIDE_ENDED, time.monotonic(), name=name, due_s=due_s, slack_s=2 * _LOOK_S
