@@ -1,7 +1,7 @@
 # What a contributor runs. Needs git, make and python3 >= 3.11; no root, no Docker, no servers.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-once test check fmt gen baseline lock bench-reads clean
+.PHONY: help demo demo-once chaos chaos-short test check fmt gen baseline lock bench-reads clean
 
 PYTHON ?= python3
 COUNT ?= 1000000
@@ -24,6 +24,12 @@ demo: $(INSTALLED) ## Start everything, play a game day, show the board, serve u
 
 demo-once: $(INSTALLED) ## The same, but stop after showing the board
 	@$(BIN)/standings demo --once
+
+chaos: $(INSTALLED) ## Break everything in turn, under load, and show that the promises hold
+	@$(BIN)/standings chaos
+
+chaos-short: $(INSTALLED) ## The same in a few minutes: fewer rows, briefly
+	@$(BIN)/standings chaos --short
 
 test: $(INSTALLED) ## Run every test, on real servers that are started for it
 	$(BIN)/pytest

@@ -13,6 +13,7 @@ from typing import Final
 from bootstrap.errors import NotConfigured
 from bootstrap.guarding import make_breakers, make_prober, open_machine
 from bootstrap.read_settings import ReadSettings
+from bootstrap.rungs import NoSnapshots, make_ladder
 from bootstrap.settings import Settings, TokenSettings
 from core.batch_get_entries import BatchGetEntries
 from core.batching import SubmissionBatcher
@@ -33,9 +34,10 @@ from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
 from core.moderate_users import ModerateUsers
 from core.own_writes import OwnWrites
-from core.ports import IndexKeeping, Leadership, LedgerHistory, RankKeys, Retention
+from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
+from core.shadow_reads import ShadowReads
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.watch_entries import WatchEntries
@@ -56,7 +58,6 @@ from storage.migrations import pending_migrations
 from storage.observed_ledger import ObservedLedger
 from storage.pool import Pool, PoolUse, open_pool, translated
 from storage.pressure import OutboxRows, Pressure
-from storage.rank_keys import PostgresRankKeys
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
 from storage.signing_keys import signing_keys
@@ -89,7 +90,6 @@ class Container:
     history: LedgerHistory
     retention: Retention
     removals: UnfinishedRemovals
-    rank_keys: RankKeys
     keeping: IndexKeeping
     build: BuildIndex
     leadership: Leadership
@@ -98,6 +98,7 @@ class Container:
     pressure: Pressure
     measure_outbox: OutboxRows
     fleet: FleetOverrides
+    shadow: ShadowReads
 
 
 @asynccontextmanager
@@ -118,6 +119,7 @@ async def open_container(
         stack.callback(machine.close)
         faults = machine if settings.server.faults else NO_FAULTS
         breakers = make_breakers(machine, faults, observer)
+        stack.enter_context(breakers.common.lag.watched())
         write, read, jobs = [
             await stack.enter_async_context(open_pool(settings.postgres, dsn, use, breakers))
             for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)
@@ -137,6 +139,7 @@ async def open_container(
         container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
+        stack.push_async_callback(container.shadow.aclose)
         yield container
 
 
@@ -171,9 +174,11 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
     build = BuildIndex(history, keeping)
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
     index = RedisIndex(stores.router)
+    ladder, shadow = make_ladder(settings, index, stores.read, NoSnapshots(), clock)
     reading = Reading(
         boards=BoardDirectory(boards, clock),
-        entries=index,
+        entries=ladder,
+        partial_entries=ladder.allowing_partial(),
         ledger=ObservedLedger(PostgresLedger(postgres, write=stores.write, read=stores.read)),
         signer=signer,
         clock=clock,
@@ -202,10 +207,10 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         history=history,
         retention=PostgresRetention(postgres, stores.jobs),
         removals=PostgresUnfinishedRemovals(postgres, stores.jobs),
-        rank_keys=PostgresRankKeys(stores.jobs),
         keeping=keeping,
         build=build,
         leadership=PostgresLeadership(postgres_dsn(settings, direct=True)),
+        shadow=shadow,
         machine=stores.machine,
         breakers=stores.breakers,
         pressure=Pressure({"write": stores.write, "read": stores.read, "jobs": stores.jobs}),

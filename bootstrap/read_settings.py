@@ -24,3 +24,6 @@ class ReadSettings(BaseModel):
     """Users whose entries a worker holds; those asked for longest ago go first. 0: none."""
     stale_if_error_s: float = Field(default=30.0, ge=0, le=300)
     """While the index cannot answer, an answer up to this old is given, with its age. 0: none."""
+    shadow_reads_per_s: float = Field(default=1.0, ge=0, le=5)
+    """How many answers of the index are held against PostgreSQL, so that a fault of either is
+    found before it is needed. 0: none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from cli.breakers import breakers
+from cli.chaos import chaos
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.health import health
@@ -22,7 +23,7 @@ app = typer.Typer(
     # A plain traceback: a decorated one may show the values of variables, passwords too.
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, jobs, demo, doctor, health, shards):
+for command in (serve, migrate, jobs, demo, chaos, doctor, health, shards):
     app.command()(command)
 app.add_typer(breakers, name="breakers")
 app.command(hidden=True)(worker)

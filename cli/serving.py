@@ -150,7 +150,6 @@ async def run_jobs(container: Container) -> None:
         build=container.build,
         removals=container.removals,
         measure_outbox=container.measure_outbox,
-        rank_keys=container.rank_keys,
         clock=SystemClock(),
     )
     await JobRunner(container.leadership, jobs).run()

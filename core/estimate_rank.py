@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass
 
 from core.get_percentile import rank_at
+from core.index_views import NOTHING, as_old_as
 from core.ordering import RESULT_BYTES
-from core.ports import KeyRange, Window
+from core.ports import IndexView, KeyRange, Window
 from core.reading import Question, Reading
 from core.types import (
     INT64_MAX,
@@ -75,13 +76,16 @@ class EstimateRank:
         """
         question = await self.reading.question(board_id, options)
         estimate = _Estimate(self.reading, question, point, options.rank_mode)
-        window, holder = await asyncio.gather(estimate.window(), estimate.holder(target_rank))
-        meta = question.meta(window.view)
+        window, (holder, holder_view) = await asyncio.gather(
+            estimate.window(), estimate.holder(target_rank)
+        )
+        view = as_old_as(window.view, holder_view)
+        question.meta(view)
         rank = window.before + 1
         percent_rank = (
             rank_at(target_percent, window.view.entry_count) if target_percent is not None else 0
         )
-        above, percent_holder = await asyncio.gather(
+        above, (percent_holder, percent_view) = await asyncio.gather(
             estimate.next(window), estimate.holder(percent_rank)
         )
         return RankEstimate(
@@ -89,7 +93,7 @@ class EstimateRank:
             next=above,
             for_rank=estimate.target(target_rank, holder, rank=rank),
             for_percent=estimate.target(percent_rank, percent_holder, rank=rank),
-            meta=meta,
+            meta=question.meta(as_old_as(view, percent_view)),
         )
 
 
@@ -120,12 +124,15 @@ class _Estimate:
             fresh=self.question.fresh,
         )
 
-    async def holder(self, rank: int | None) -> Standing | None:
-        """The entry at an ordinal rank; None where nobody stands there, or none is asked for."""
+    async def holder(self, rank: int | None) -> tuple[Standing | None, IndexView]:
+        """The entry at an ordinal rank, None where nobody stands there or none is asked for, and
+        what was read for this.
+        """
         if not rank:
-            return None
+            return None, NOTHING
         rows = await self.reading.rows(self.question, offset=rank - 1, limit=1)
-        return self.question.ordering.standing(*rows.entries[0]) if rows.entries else None
+        standing = self.question.ordering.standing(*rows.entries[0]) if rows.entries else None
+        return standing, rows.view
 
     async def next(self, window: Window) -> RankTarget | None:
         """The next better place."""

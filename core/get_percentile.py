@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+from core.index_views import as_old_as
+from core.ordering import END
 from core.reading import Question, Reading
 from core.types import ReadMeta, ReadOptions, ScorePoint
 
@@ -51,21 +53,25 @@ class GetPercentile:
 
     async def _percent_of(self, question: Question, point: ScorePoint) -> Percentile:
         behind = question.ordering.behind(point.score, point.subscore)
-        counts = await self.reading.counts(question, [behind])
-        rank, entry_count = counts.before(behind), counts.view.entry_count
+        # With the end of the board, so that the bounds of both numbers are told.
+        counts = await self.reading.counts(question, [behind, END])
+        rank, entry_count = counts.before(behind), counts.before(END)
         percent = 100 * rank / entry_count if entry_count else 0.0
         return Percentile(percent, rank, point, question.meta(counts.view))
 
     async def _point_at(self, question: Question, percent: float) -> Percentile:
-        view = (await self.reading.counts(question, [])).view
-        while view.entry_count:
-            rank = rank_at(percent, view.entry_count)
-            meta = question.meta(view)
+        counts = await self.reading.counts(question, [END])
+        view, entry_count = counts.view, counts.before(END)
+        while entry_count:
+            rank = rank_at(percent, entry_count)
+            # Before it is read: that there is an entry must not be too old either.
+            question.meta(view)
             rows = await self.reading.rows(question, offset=rank - 1, limit=1)
+            meta = question.meta(as_old_as(rows.view, view))
             if rows.entries:
                 standing = question.ordering.standing(*rows.entries[0])
                 point = ScorePoint(standing.score, standing.subscore)
                 return Percentile(percent, rank, point, meta)
             # Entries left in between, so that nobody stands there any more.
-            view = rows.view
+            view, entry_count = rows.view, min(rows.view.entry_count, entry_count - 1)
         return Percentile(percent, 0, None, question.meta(view))

@@ -186,7 +186,9 @@ class LedgerHistory(Protocol):
 
 
 class Retention(Protocol):
-    """What the ledger makes ahead of time and lets go of. Each raises LedgerUnavailable."""
+    """What the ledger makes ahead of time, makes up for and lets go of. Each raises
+    LedgerUnavailable.
+    """
 
     async def make_partitions(self) -> None:
         """Makes the partitions for the submission ids of the next days."""
@@ -196,6 +198,11 @@ class Retention(Protocol):
 
     async def trim_outbox(self) -> None:
         """Forgets transactions older than 24 hours."""
+
+    async def fill_rank_keys(self, shard: int, *, limit: int) -> int:
+        """Gives some entries that lack it the key that the ledger itself sorts them by, and returns
+        how many; 0: none was left, or those were being written.
+        """
 
     async def deleted_seasons(self) -> Sequence[int]:
         """The seasons of deleted boards whose entries are still there; no write can add to
@@ -207,15 +214,6 @@ class Retention(Protocol):
 
     async def mark_purged(self, season_number: int) -> None:
         """Notes that a deleted season has no entries left."""
-
-
-class RankKeys(Protocol):
-    """The order of the entries that the ledger itself keeps, where it is not whole."""
-
-    async def fill(self, shard: int, *, limit: int) -> int:
-        """Gives some entries that lack it the key that they are sorted by, and returns how many; 0:
-        none was left, or those were being written. Raises LedgerUnavailable.
-        """
 
 
 class Leadership(Protocol):
@@ -252,8 +250,8 @@ class IndexView:
     that is furthest behind) is in it; 0 where a shard does not know.
 
     `missing` are the shards that the index itself did not answer for: `source` did in their place.
-    Any number of entries that is told, also of those before a place, is too high by `fewer` at most
-    and too low by `more` at most. `snapshot_ms` is the age of the oldest snapshot that was read, as
+    Any number of entries before a place that is told is too high by `fewer` at most and too low by
+    `more` at most; `entry_count` is about right where the source is not the index. `snapshot_ms` is the age of the oldest snapshot that was read, as
     the wall-clock time of its making; 0: none was.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from core.ports import RankKeys
+from core.ports import Retention
 from core.types import ALL_SHARDS
 
 _CHUNK: Final = 1_000
@@ -18,11 +18,11 @@ _CHUNKS_MAX: Final = 100
 class FillRankKeys:
     """Makes the order in PostgreSQL whole, so that pages can be read by it."""
 
-    rank_keys: RankKeys
+    retention: Retention
 
     async def __call__(self) -> None:
         """Raises LedgerUnavailable; the next run goes on where this one ended."""
         for shard in ALL_SHARDS:
             for _ in range(_CHUNKS_MAX):
-                if not await self.rank_keys.fill(shard, limit=_CHUNK):
+                if not await self.retention.fill_rank_keys(shard, limit=_CHUNK):
                     break

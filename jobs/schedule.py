@@ -8,7 +8,7 @@ from typing import Final
 
 from core.build_index import BuildIndex
 from core.heal_index import HealIndex
-from core.ports import Clock, IndexKeeping, LedgerHistory, RankKeys, Retention
+from core.ports import Clock, IndexKeeping, LedgerHistory, Retention
 from core.removal_ports import UnfinishedRemovals
 from jobs.build_missing import BuildMissing
 from jobs.finish_removals import FinishRemovals
@@ -44,7 +44,6 @@ def all_jobs(
     build: BuildIndex,
     removals: UnfinishedRemovals,
     measure_outbox: Callable[[], Awaitable[None]],
-    rank_keys: RankKeys,
     clock: Clock,
 ) -> Sequence[Job]:
     """Every job, each to be run at once at the start."""
@@ -56,5 +55,5 @@ def all_jobs(
         Job("purge-boards", PURGE_S, PurgeBoards(retention, keeping)),
         Job("finish-removals", REMOVALS_S, FinishRemovals(removals)),
         Job("measure-outbox", MEASURE_S, measure_outbox),
-        Job("rank-keys", RANK_KEYS_S, FillRankKeys(rank_keys)),
+        Job("rank-keys", RANK_KEYS_S, FillRankKeys(retention)),
     )

@@ -17,12 +17,16 @@ from typing import Any, Final, NamedTuple
 
 import pybreaker
 
+from resilience.deadline import SHORT_S
 from resilience.errors import CircuitOpen
 from resilience.faults import Fault
+from resilience.lag import LoopLag
 from resilience.observer import Observer
 from resilience.overrides import Mode
 from resilience.window import Rates, Window
 
+_LAGS: Final = 3
+"""How often a call waits for the event loop: to be sent, to be heard, and to go on."""
 PERMITS: Final = 3
 """Calls that may be under way at once to find out whether it is well; as many have to succeed."""
 _OPEN_FIRST_S: Final = 1.0
@@ -83,7 +87,7 @@ class Common:
     a call began under; until `prober_until_s` somebody probes, and calls need not.
     """
 
-    __slots__ = ("clock", "epoch", "observer", "prober_until_s", "rng")
+    __slots__ = ("clock", "epoch", "lag", "observer", "prober_until_s", "rng")
 
     def __init__(
         self, *, clock: Callable[[], float], rng: random.Random, observer: Observer
@@ -92,7 +96,20 @@ class Common:
         self.rng = rng
         self.observer = observer
         self.epoch = 0
+        self.lag = LoopLag()
         self.prober_until_s = 0.0
+
+    def patience_s(self, timeout_s: float) -> float:
+        """A time limit, and by how much it has to be longer because we are late ourselves."""
+        return timeout_s + _LAGS * self.lag.recent_s
+
+    def own_fault(self, timeout_s: float) -> bool:
+        """Whether a call that had so long may have run out of time because of us."""
+        return timeout_s < SHORT_S or self.lag.recent_s > timeout_s / (_LAGS + 1)
+
+    def net_s(self, took_s: float) -> float:
+        """What a call took without what we may have added."""
+        return took_s - _LAGS * self.lag.recent_s
 
 
 class Breaker:

@@ -14,6 +14,9 @@ DEADLINE_S: Final[ContextVar[float | None]] = ContextVar("deadline_s", default=N
 """When the caller's time is over, by time.monotonic. Work that several callers share is done in an
 empty context: it must not end with the first of them."""
 
+SHORT_S: Final = 0.02
+"""With less time than this, running out of it says nothing of what was called."""
+
 
 def left_s(default_s: float) -> float:
     """What a call may take that would have `default_s` at most: no more than its caller has."""

@@ -6,21 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from resilience.breaker import Outcome
 from resilience.breakers import Breakers
 from resilience.bulkhead import Bulkhead
-from resilience.deadline import left_s, within
+from resilience.deadline import SHORT_S, left_s, within
 from resilience.errors import BulkheadFull, InjectedError
 from resilience.faults import suffer
 from resilience.retry import once_more
 
 ResultT = TypeVar("ResultT")
 Operation = Callable[[], Coroutine[Any, Any, ResultT]]
-
-SHORT_S: Final = 0.02
-"""With less time than this, running out of it says nothing of what was called."""
 
 
 class Guard:
@@ -61,7 +58,7 @@ class Guard:
         An `idempotent` one that was lost, and not for want of time, is made a second time.
         """
         clock = self._breakers.common.clock
-        end_s = clock() + left_s(timeout_s)
+        end_s = clock() + left_s(self._breakers.common.patience_s(timeout_s))
         own_s = timeout_s if self._shielded else 0.0
         self._breakers.budget.earn()
         try:
@@ -86,8 +83,11 @@ class Guard:
         return paid
 
     async def _once(self, operation: Operation[ResultT], timeout_s: float, own_s: float) -> ResultT:
-        breaker, clock = self._breaker, self._breakers.common.clock
-        began_s = clock()
+        if timeout_s <= 0:
+            # Not begun: a shielded call would go on for nobody.
+            raise TimeoutError
+        breaker, common = self._breaker, self._breakers.common
+        began_s = common.clock()
         self._breakers.glance(began_s)
         epoch = breaker.admit()
         outcome = Outcome.NEUTRAL
@@ -99,7 +99,7 @@ class Guard:
             raise
         finally:
             # A caller who is cancelled says nothing, and gives a permit back.
-            breaker.settle(epoch, outcome, clock() - began_s)
+            breaker.settle(epoch, outcome, common.net_s(common.clock() - began_s))
         return result
 
     async def _bounded(
@@ -126,5 +126,6 @@ class Guard:
         if isinstance(error, InjectedError):
             return Outcome.LOST
         if isinstance(error, TimeoutError):
-            return Outcome.NEUTRAL if timeout_s < SHORT_S else Outcome.LOST
+            ours = self._breakers.common.own_fault(timeout_s)
+            return Outcome.NEUTRAL if ours else Outcome.LOST
         return self._judge(error)

@@ -47,6 +47,7 @@ class NodeConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._pending: deque[_Call] = deque()
         self._outgoing: list[bytes] = []
+        self._unsent: list[_Call] = []
         self._congested = False
         self._watchdog: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
@@ -93,12 +94,13 @@ class NodeConnection(asyncio.Protocol):
         elif self._congested or len(self._pending) >= self._pending_calls_max:
             future.set_result(NodeBusy("too many calls wait for this node"))
         else:
-            now = self._loop.time()
             if not self._outgoing:
                 # After the callers that run in this turn, so that they share a system call.
                 self._loop.call_soon(self._flush)
             self._outgoing.extend(_pack(command) for command in commands)
-            self._pending.append(_Call(future, len(commands), now))
+            call = _Call(future, len(commands), self._loop.time())
+            self._pending.append(call)
+            self._unsent.append(call)
             if self._watchdog is None:
                 self._watchdog = self._loop.call_later(self._response_timeout_s, self._watch)
         return future
@@ -162,6 +164,11 @@ class NodeConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(self._outgoing))
         self._outgoing.clear()
+        # The node's time begins now, however long the loop took to come here.
+        now_s = self._loop.time()
+        for call in self._unsent:
+            call.sent_at = now_s
+        self._unsent.clear()
 
     def _watch(self) -> None:
         """Closes the connection when calls wait and nothing has come for too long.

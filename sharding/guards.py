@@ -12,13 +12,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from resilience.breaker import BreakerRules, Outcome
+from resilience.breaker import BreakerRules, Common, Outcome
 from resilience.breakers import Breakers
 from resilience.errors import CircuitOpen
 from resilience.faults import FaultKind
-from resilience.guard import SHORT_S
 from sharding.keys import SHARDS
-from sharding.replies import NodeBusy, NodeLost, Reply, ShardRefused, Trouble, trouble_in
+from sharding.replies import NoAnswer, NodeBusy, NodeLost, Reply, ShardRefused, Trouble, trouble_in
 
 ResultT = TypeVar("ResultT")
 
@@ -56,13 +55,17 @@ class ShardGuards:
         """Who of the shards may be asked now. Use it in a `with`, and settle it there."""
         now_s = self._common.clock()
         self._breakers.glance(now_s)
-        passage = Passage(self, self._common.epoch, short=deadline - now_s < SHORT_S)
+        passage = Passage(self, self._common, deadline - now_s)
         if self._are_all_free() and not self._breakers.faulty:
             passage.shards = list(shards)
         else:
             self._admit_each(passage, shards)
         self._breakers.budget.earn(len(passage.shards))
         return passage
+
+    def patience_s(self, timeout_s: float) -> float:
+        """A time limit for a call, longer while we are late ourselves."""
+        return self._common.patience_s(timeout_s)
 
     def may_try_again(self, shard: int) -> bool:
         """Whether a lost call may be made once more; if so, it is paid from the budget."""
@@ -155,9 +158,10 @@ class Passage:
     """
 
     __slots__ = (
+        "_common",
         "_guards",
         "_settled",
-        "_short",
+        "_timeout_s",
         "epoch",
         "faulty",
         "refused",
@@ -166,15 +170,16 @@ class Passage:
         "took_s",
     )
 
-    def __init__(self, guards: ShardGuards, epoch: int, *, short: bool) -> None:
-        self.epoch = epoch
+    def __init__(self, guards: ShardGuards, common: Common, timeout_s: float) -> None:
+        self.epoch = common.epoch
         self.shards: list[int] = []
         self.refused: dict[int, Reply] = {}
         self.took_s: dict[int, float] = {}
         self.faulty = False
         self.stuck = False
         self._guards = guards
-        self._short = short
+        self._common = common
+        self._timeout_s = timeout_s
         self._settled = False
 
     @property
@@ -198,7 +203,7 @@ class Passage:
 
     def took(self, shards: Iterable[int], took_s: float) -> None:
         """Notes how long a node took to answer for some shards."""
-        if took_s > _SLOW_S:
+        if took_s > _SLOW_S and (took_s := self._common.net_s(took_s)) > _SLOW_S:
             for shard in shards:
                 self.took_s[shard] = self.took_s.get(shard, 0.0) + took_s
 
@@ -221,8 +226,9 @@ class Passage:
         self._guards.settle(self, outcomes)
 
     def _outcome(self, reply: Reply) -> Outcome:
-        if isinstance(reply, NodeBusy) or (self._short and isinstance(reply, NodeLost)):
-            # Our own limits.
+        if isinstance(reply, NodeBusy):
+            return Outcome.NEUTRAL
+        if isinstance(reply, NoAnswer) and self._common.own_fault(self._timeout_s):
             return Outcome.NEUTRAL
         match trouble_in(reply):
             case None:

@@ -15,7 +15,7 @@ from sharding.keys import SHARDS, SLOTS, copy_keys, done_key, meta_key, season_k
 from sharding.library import LIBRARY, Argument, Command
 from sharding.metrics import LAG_SECONDS, REPLAYED
 from sharding.reading import Question, ShardQuestion, ask
-from sharding.replies import Reply
+from sharding.replies import Reply, unavailable
 from sharding.router import Router
 
 _SEASONS_MAX: Final = 250
@@ -137,12 +137,12 @@ class RedisIndexKeeping:
             for shard in SHARDS
         }
         replies = await self._router.call_shards(commands, self._router.deadline())
-        for reply in replies.values():
-            _require_answer(reply)
+        for shard, reply in replies.items():
+            _require_answer(shard, reply)
 
     async def _call(self, shard: int, command: Command) -> Reply:
         replies = await self._router.call_shards({shard: command}, self._router.deadline())
-        return _require_answer(replies[shard])
+        return _require_answer(shard, replies[shard])
 
     async def _states(
         self, season_numbers: Sequence[int]
@@ -222,8 +222,8 @@ def _add(state: _ShardState, reply: Reply) -> list[int]:
     return []
 
 
-def _require_answer(reply: Reply) -> Reply:
-    """The reply, if it is one. Raises IndexUnavailable."""
+def _require_answer(shard: int, reply: Reply) -> Reply:
+    """The reply of a shard, if it is one. Raises IndexUnavailable."""
     if isinstance(reply, Exception):
-        raise IndexUnavailable from reply
+        raise unavailable({shard: reply})
     return reply

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import IndexUnavailable, IndexUnbuilt, ReadBehind
+from core.errors import IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
 from sharding.guards import Passage
 from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
 from sharding.metrics import ASKED_ALONE
-from sharding.replies import NodeLost, Reply, ShardRefused
+from sharding.replies import NodeLost, Reply, unavailable
 from sharding.router import Router
 
 _FINAL: Final = (b"BEHIND", b"SUSPECT")
@@ -169,10 +169,7 @@ def require_answers(replies: Replies) -> None:
         raise IndexUnbuilt(bad)
     if words == {b"BEHIND"}:
         raise ReadBehind(bad)
-    causes = [reply for reply in bad.values() if isinstance(reply, Exception)]
-    waits_s = [cause.retry_after_s for cause in causes if isinstance(cause, ShardRefused)]
-    retry_after_ms = int(max(waits_s) * 1000) if waits_s else None
-    raise IndexUnavailable(bad, retry_after_ms=retry_after_ms) from next(iter(causes), None)
+    raise unavailable(bad)
 
 
 def _word(reply: Reply) -> bytes:

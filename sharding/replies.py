@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 
 from hiredis import ReplyError
 
+from core.errors import IndexUnavailable
 from sharding.slot_map import Address
 
 
@@ -14,6 +16,10 @@ class NodeLost(Exception):
 
     Whether the command was carried out is unknown.
     """
+
+
+class NoAnswer(NodeLost):
+    """A node did not answer in time."""
 
 
 class NodeBusy(NodeLost):
@@ -64,6 +70,16 @@ _BY_CODE = {
     "READONLY": Trouble.STALE_MAP,
     "MASTERDOWN": Trouble.STALE_MAP,
 }
+
+
+def unavailable(replies: Mapping[int, Reply]) -> IndexUnavailable:
+    """What a caller is told of the replies of some shards that are no answers."""
+    causes = [reply for reply in replies.values() if isinstance(reply, Exception)]
+    waits_s = [cause.retry_after_s for cause in causes if isinstance(cause, ShardRefused)]
+    after_ms = max(1, int(max(waits_s) * 1000)) if waits_s else None
+    error = IndexUnavailable(replies, retry_after_ms=after_ms)
+    error.__cause__ = next(iter(causes), None)
+    return error
 
 
 def trouble_in(reply: Reply) -> Trouble | None:

@@ -15,13 +15,12 @@ from typing import Final
 
 from resilience.breaker import Outcome
 from resilience.breakers import Breakers
-from resilience.deadline import left_s
-from resilience.guard import SHORT_S
+from resilience.deadline import SHORT_S, left_s
 from sharding.guards import REDIS_BREAKERS, Passage, ShardGuards
 from sharding.keys import SHARDS, meta_key
 from sharding.library import Command
 from sharding.node import Node, NodeOptions
-from sharding.replies import Answer, NodeLost, Reply, Trouble, target_of, trouble_in
+from sharding.replies import Answer, NoAnswer, NodeLost, Reply, Trouble, target_of, trouble_in
 from sharding.settings import RedisSettings
 from sharding.slot_map import Address, SlotMap
 
@@ -235,7 +234,7 @@ class Router:
                 future.cancel()
         for node, future in futures.items():
             in_time = future in answered and not future.cancelled()
-            answer = future.result() if in_time else NodeLost("no answer in time")
+            answer = future.result() if in_time else NoAnswer("no answer in time")
             if isinstance(answer, NodeLost):
                 self._map_doubted.set()
             answers[node] = answer
@@ -286,7 +285,7 @@ class Router:
         self._map = fresh
 
     def _after(self, timeout_s: float) -> float:
-        return asyncio.get_running_loop().time() + left_s(timeout_s)
+        return asyncio.get_running_loop().time() + left_s(self.guards.patience_s(timeout_s))
 
     async def _forget_strangers(self) -> None:
         strangers = [

@@ -217,7 +217,7 @@ def translated() -> Iterator[None]:
     except TooManyRequests as error:
         raise QueueFull from error
     except CircuitOpen as error:
-        raise LedgerUnavailable(retry_after_ms=int(error.retry_after_s * 1000)) from error
+        raise LedgerUnavailable(retry_after_ms=max(1, int(error.retry_after_s * 1000))) from error
     except (Refused, psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
         raise LedgerUnavailable from error
     except psycopg.InternalError as error:

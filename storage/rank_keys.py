@@ -47,15 +47,7 @@ returning 1
 """)
 
 
-class PostgresRankKeys:
-    """The `RankKeys` port on PostgreSQL."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    async def fill(self, shard: int, *, limit: int) -> int:
-        """See `RankKeys.fill`."""
-        rows = await query(
-            self._pool, _FILL, {"shard": shard, "limit": limit}, timeout_s=_TIMEOUT_S
-        )
-        return len(rows)
+async def fill_rank_keys(pool: Pool, shard: int, *, limit: int) -> int:
+    """Fills in some keys of a shard and returns how many. Raises LedgerUnavailable."""
+    rows = await query(pool, _FILL, {"shard": shard, "limit": limit}, timeout_s=_TIMEOUT_S)
+    return len(rows)

@@ -7,7 +7,6 @@ were written since make it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -17,6 +16,8 @@ from core.ports import Clock, Freshness, IndexedEntry, IndexView, KeyRange, Page
 from core.snapshot_ports import Snapshots
 from core.snapshots import TOP_ROWS_MAX, RoughCounts
 from core.types import ALL_SHARDS, EntryState, shard_of
+from resilience.bulkhead import Bulkhead
+from resilience.errors import BulkheadFull
 from storage.pool import Pool
 from storage.rank_counts import BEHIND_ALL, Estimate, place_of
 from storage.rank_season import Found, SeasonRead
@@ -46,8 +47,7 @@ class PostgresIndex:
         self._clock = clock
         self._timeout_s = settings.read_timeout_ms / 1000
         self._writes = RecentWrites(pool, clock, timeout_s=self._timeout_s)
-        self._running = asyncio.Semaphore(_RUNNING_MAX)
-        self._inside = 0
+        self._bulkhead = Bulkhead(_RUNNING_MAX, _WAITING_MAX)
 
     async def users(
         self, season_number: int, user_ids: Sequence[int], *, cutoff_bytes: int, fresh: Freshness
@@ -157,11 +157,8 @@ class PostgresIndex:
         self, season_number: int, shards: Sequence[int], fresh: Freshness
     ) -> AsyncIterator[SeasonRead]:
         """Admits a read, and tells for it whatever goes wrong as IndexUnavailable."""
-        if self._inside >= _RUNNING_MAX + _WAITING_MAX:
-            raise IndexUnavailable(shards)
-        self._inside += 1
         try:
-            async with self._running:
+            async with self._bulkhead.room(self._timeout_s):
                 as_of_ms = self._clock.now_ms()
                 yield SeasonRead(
                     self._pool,
@@ -171,10 +168,8 @@ class PostgresIndex:
                     as_of_ms,
                     self._timeout_s,
                 )
-        except (LedgerUnavailable, QueueFull, WriteConflict) as error:
+        except (BulkheadFull, LedgerUnavailable, QueueFull, WriteConflict) as error:
             raise IndexUnavailable(shards) from error
-        finally:
-            self._inside -= 1
 
     async def _estimate(self, season_number: int, *, now: bool) -> Estimate | None:
         snapshot = self._snapshots.newest(season_number)
@@ -201,6 +196,8 @@ async def _window(
     read: SeasonRead, point: bytes, *, above: int, below: int, within: KeyRange
 ) -> Window:
     found = await read.ask(WINDOW, read.stops([point]), **_span(point, above, below, within))
+    if not point and within == KeyRange() and len(found.below) < below:
+        return Window(0, (), found.below, read.view_of_all(len(found.below)))
     counts = RoughCounts.of(found.before([point], read.shards))
     return Window(counts.sum(), found.above, found.below, read.view(found, counts))
 

@@ -107,7 +107,7 @@ class SeasonRead:
         )
 
     def view(self, found: Found, counts: RoughCounts) -> IndexView:
-        """What an answer says of itself. Raises IndexUnavailable where nobody knows how many
+        """What an answer says of itself. Raises IndexUnavailable where nobody knows about how many
         entries the shards have.
         """
         totals = {shard: found.counted.count(shard) for shard in self.shards}
@@ -115,11 +115,7 @@ class SeasonRead:
         if unknown:
             raise IndexUnavailable(unknown)
         total = RoughCounts.of([[one] for one in totals.values() if one is not None])
-        return replace(
-            self.view_of_all(total.sum()),
-            fewer=max(counts.fewer, total.fewer),
-            more=max(counts.more, total.more),
-        )
+        return replace(self.view_of_all(total.sum()), fewer=counts.fewer, more=counts.more)
 
     def view_of_all(self, count: int) -> IndexView:
         """What an answer says of itself that knows all entries of these shards."""

@@ -1,4 +1,6 @@
-"""What the ledger makes ahead of time and lets go of: partitions, outbox rows, deleted boards."""
+"""What the ledger makes ahead of time, makes up for and lets go of: partitions, rank keys, outbox
+rows, deleted boards.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from typing import Final
 from psycopg import sql
 
 from storage.pool import Connection, Pool, query
+from storage.rank_keys import fill_rank_keys
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 
@@ -71,6 +74,10 @@ class PostgresRetention:
     async def trim_outbox(self) -> None:
         """See `Retention.trim_outbox`."""
         await query(self._pool, _TRIM, {}, timeout_s=_TIMEOUT_S)
+
+    async def fill_rank_keys(self, shard: int, *, limit: int) -> int:
+        """See `Retention.fill_rank_keys`."""
+        return await fill_rank_keys(self._pool, shard, limit=limit)
 
     async def deleted_seasons(self) -> Sequence[int]:
         """See `Retention.deleted_seasons`."""

@@ -32,6 +32,8 @@ class RedisNode:
         self._program = program
         self._directory = directory
         self._ports: tuple[int, int] | None = None
+        self.announced_port: int | None = None
+        """Where clients and replicas are to connect instead, from the next start on: a proxy."""
         self._child: Child | None = None
 
     @property
@@ -47,7 +49,7 @@ class RedisNode:
     @property
     def address(self) -> str:
         """`host:port`, as clients name the node."""
-        return f"{LOOPBACK}:{self.port}"
+        return f"{LOOPBACK}:{self.announced_port or self.port}"
 
     @property
     def pid(self) -> int | None:
@@ -117,6 +119,7 @@ class RedisNode:
             # Named, because the default (port + 10000) may be past the last port there is.
             "cluster-port": str(bus_port),
             "cluster-announce-ip": LOOPBACK,
+            "cluster-announce-port": str(self.announced_port or 0),
             "cluster-node-timeout": str(NODE_TIMEOUT_MS),
             # A lost shard is a lost shard, not a lost cluster.
             "cluster-require-full-coverage": "no",

@@ -16,6 +16,8 @@ from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from cli.serving import serving
 from standings_client import AsyncClient, Board, EntryView, Submission
+from tests.fakes.making import board_spec, submission
+from tests.fixtures.keeping import Kept
 from tests.fixtures.processes import time_until
 from tests.fixtures.redis import empty
 from tests.fixtures.server import RunningServer, settings_for
@@ -25,12 +27,12 @@ IN_TROUBLE = {
     "standings_calls_refused",
     "standings_index_apply_missed",
     "standings_index_asked_alone",
-    "standings_index_replayed",
     "standings_pool_waiting",
     "standings_queue_depth",
     "standings_stale_seconds",
 }
 """What moves only when something is wrong."""
+AFTER_A_DEATH = {"standings_index_replayed"}
 OF_OPERATORS = {
     "standings_breaker_override",
     "standings_fault_injected",
@@ -105,18 +107,20 @@ def test_names_are_known() -> None:
     """What the lists above name exists, and carries the project's name."""
     names = _metrics().keys()
 
-    assert names >= IN_TROUBLE | OF_OPERATORS | OF_SUPERVISORS
+    assert names >= IN_TROUBLE | AFTER_A_DEATH | OF_OPERATORS | OF_SUPERVISORS
     assert all(name.startswith("standings_") for name in names)
 
 
 async def test_every_metric_moves(standings: RunningServer, moved: Moved) -> None:
     """An ordinary day moves all but those that tell of trouble."""
+    aside = IN_TROUBLE | AFTER_A_DEATH | OF_OPERATORS | OF_SUPERVISORS
+    ordinary = _metrics().keys() - aside
     client = standings.client
     await client.boards.create(Board(board_id="arena"))
     await client.batch_submit_scores(_batch())
     await asyncio.gather(*(client.get_entry("arena", user) for user in USERS[:20]))
     async with asyncio.timeout(60):
-        while not _metrics().keys() - IN_TROUBLE - OF_OPERATORS - OF_SUPERVISORS <= moved.names:
+        while not ordinary <= moved.names:
             # PostgreSQL tells its statistics at the end of a transaction, once a second.
             await client.submit_score("arena", USERS[0], 1)
             await asyncio.sleep(0.1)
@@ -158,16 +162,28 @@ async def test_trouble_moves_the_others(
         await client.get_entry("arena", USERS[0])
         for node in frozen:
             node.thaw()
-        await moved.include("standings_index_apply_missed", "standings_index_replayed")
+        await moved.include("standings_index_apply_missed", "standings_index_asked_alone")
 
         postgres_faults.freeze()
-        calls = [
+        calls = [asyncio.ensure_future(client.submit_score("arena", 1, 1))]
+        await moved.include("standings_queue_depth")
+        calls += [
             asyncio.ensure_future(client.get_entry("arena", user, view=EntryView.FULL))
             for user in USERS[:50]
         ]
-        calls.append(asyncio.ensure_future(client.submit_score("arena", 1, 1)))
-        await moved.include("standings_queue_depth", "standings_pool_waiting")
+        await moved.include("standings_pool_waiting", "standings_calls_refused")
         postgres_faults.thaw()
         await asyncio.gather(*calls, return_exceptions=True)
 
     assert IN_TROUBLE <= moved.names
+
+
+async def test_the_healer_tells_what_it_brings(kept: Kept, moved: Moved) -> None:
+    """A worker died between commit and index."""
+    board = await kept.boards.create(board_spec())
+    await kept.build.season(board.season.number)
+    await kept.record(board, [submission(user, 1) for user in USERS])
+    await kept.catch_up()
+    moved.look()
+
+    assert AFTER_A_DEATH <= moved.names

@@ -153,6 +153,30 @@ async def test_a_killed_worker(server: ServerProcess) -> None:
     await _counted(server.address, load)
 
 
+async def test_what_workers_measure_is_told_together(server: ServerProcess) -> None:
+    """Counts are over all workers and outlive one that is killed; what only a living worker can
+    say ends with it.
+    """
+    submitted = 'standings_calls_total{code="OK",method="RankingService.SubmitScore"}'
+    async with loaded(server.address) as load:
+        await load.reaches(10 * CALLERS)
+    before = await server.metrics()
+    pid = server.workers()[1]
+    os.kill(pid, signal.SIGKILL)
+    await server.line("worker died", pid=pid)
+    after = await server.metrics()
+    await time_until(lambda: server.workers().get(1) not in {None, pid})
+    await server.line("worker ready", pid=server.workers()[1])
+    again = await server.metrics()
+
+    assert before[submitted] == after[submitted] == again[submitted] == load.calls
+    assert after['standings_worker_ends_total{why="died"}'] == 1
+    assert after['standings_worker_memory_bytes{slot="0"}'] > 2**20
+    assert 'standings_worker_memory_bytes{slot="1"}' not in after
+    assert 'standings_worker_memory_bytes{slot="1"}' in again
+    assert again["standings_calls_in_flight"] == 0
+
+
 async def test_a_frozen_worker(server: ServerProcess) -> None:
     """SIGSTOP: a worker that says nothing for 3 s is killed and started again."""
     pid = server.workers()[1]
@@ -183,7 +207,8 @@ async def test_a_killed_supervisor(
 
     assert next_.address == server.address
     assert took_s <= 3
-    assert start_s <= 3
+    # 1.5 s where there are cores for it.
+    assert start_s <= 10
 
 
 async def test_a_supervisor_started_at_once_after_a_kill(

@@ -10,7 +10,6 @@ import pytest
 from core.ordering import PREFIX_BYTES, decode_item
 from core.types import INT64_MAX, INT64_MIN, Board, EntryState, Operator, SortOrder
 from jobs.rank_keys import FillRankKeys
-from storage.rank_keys import PostgresRankKeys
 from tests.fakes.making import board_spec, submission
 from tests.integration.storage.conftest import Store
 
@@ -69,7 +68,7 @@ async def test_a_board_that_is_index_only_keeps_none(store: Store) -> None:
     await store.record(board, *(submission(user, 1) for user in range(1, 40)))
     board = await store.boards.update("board", {"index_only": True}, etag="")
     await store.record(board, *(submission(user, 2) for user in range(20, 60)))
-    fill = FillRankKeys(PostgresRankKeys(store.pool))
+    fill = FillRankKeys(store.retention)
 
     await fill()
     assert board.spec.index_only
@@ -95,8 +94,7 @@ async def test_what_an_older_worker_moved_is_found(store: Store) -> None:
     await store.execute("update entries set submission_count = 7 where user_id = 2")
 
     assert [row[1] is None for row in await keys(store, board)] == [False, False, True]
-    rank_keys = PostgresRankKeys(store.pool)
-    assert [await rank_keys.fill(1, limit=10) for _ in range(2)] == [1, 0]
+    assert [await store.retention.fill_rank_keys(1, limit=10) for _ in range(2)] == [1, 0]
     assert await keys(store, board) == await right(store, board)
     assert await left(store) == 1
 
@@ -106,10 +104,9 @@ async def test_a_filled_entry_is_not_waited_for(store: Store) -> None:
     board = await store.create(board_spec())
     await store.record(board, submission(1, 1), submission(17, 1))
     await store.execute("update entries set rank_key = null")
-    rank_keys = PostgresRankKeys(store.pool)
 
     async with store.pool.connection() as connection, connection.transaction():
         await connection.execute("select from entries where user_id = 17 for update")
-        assert await rank_keys.fill(1, limit=10) == 1
-    assert await rank_keys.fill(1, limit=10) == 1
+        assert await store.retention.fill_rank_keys(1, limit=10) == 1
+    assert await store.retention.fill_rank_keys(1, limit=10) == 1
     assert await keys(store, board) == await right(store, board)

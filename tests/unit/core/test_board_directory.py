@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import pytest
@@ -35,6 +36,22 @@ def directory() -> tuple[BoardDirectory, Store, HeldClock]:
     """A directory of that store, and the clock it goes by."""
     store, clock = Store(), HeldClock()
     return BoardDirectory(store, clock), store, clock  # type: ignore[arg-type]
+
+
+async def test_a_shared_read_has_a_context_of_its_own() -> None:
+    """It is not cut short by what holds for the first caller alone."""
+    mine: ContextVar[bool] = ContextVar("mine", default=False)
+    seen = []
+
+    @dataclass
+    class Watching(Store):
+        async def get(self, board_id: str) -> Board:
+            seen.append(mine.get())
+            return self.board
+
+    mine.set(True)
+    await BoardDirectory(Watching(), HeldClock()).get("board")  # type: ignore[arg-type]
+    assert seen == [False]
 
 
 async def test_a_definition_is_read_once_a_second() -> None:

@@ -133,6 +133,10 @@ async def test_no_call_outlives_its_caller(guard: Guard, breakers: Breakers) -> 
         with pytest.raises(TimeoutError):
             await guard.call(forever, timeout_s=5)
         assert breakers["pg/read"].losses == 1
+        flaky = Flaky()
+        with pytest.raises(TimeoutError):
+            await guard.call(flaky, timeout_s=5)
+        assert flaky.count == 0
     finally:
         DEADLINE_S.reset(before)
 

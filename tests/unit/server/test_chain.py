@@ -14,6 +14,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
 from core.errors import IndexUnbuilt
+from resilience.deadline import DEADLINE_S
 from server.rpc.boards_servicer import BoardsServicer
 from server.rpc.call import REQUEST_ID, CallContext
 from server.rpc.chain import StreamRoute, UnaryRoute, check_order, compose
@@ -247,6 +248,24 @@ async def test_a_spent_deadline_touches_nothing() -> None:
     answer = await unary(act)(b"", call(deadline_s=time.monotonic() - 1))
 
     assert answer.code is StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("own_s", [5, 500, None])
+async def test_adapters_know_the_deadline(own_s: float | None) -> None:
+    """The caller's or ours, whichever is earlier; a stream's, if it has one."""
+    seen: list[float | None] = []
+
+    async def act(_call: CallContext, *_: Any) -> None:
+        seen.append(DEADLINE_S.get())
+
+    now_s = time.monotonic()
+    deadline_s = None if own_s is None else now_s + own_s
+    await unary(act, deadline_max_s=60)(b"", call(deadline_s=deadline_s))
+    assert seen.pop() == pytest.approx(now_s + min(own_s or 60, 60), abs=1)
+    DEADLINE_S.set(None)
+    async for _ in stream(act)(messages(b""), call(deadline_s=deadline_s)):
+        pass
+    assert seen == [deadline_s]
 
 
 @pytest.mark.parametrize("deadline_max_s", [0.01, 60])

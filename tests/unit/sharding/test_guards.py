@@ -9,12 +9,13 @@ from itertools import repeat
 
 import pytest
 
+from core.errors import IndexUnavailable
 from resilience.breaker import Outcome, State
 from resilience.breakers import Breakers
 from resilience.faults import Fault, FaultKind
 from resilience.overrides import Mode
 from sharding.guards import REDIS_BREAKERS, breaker_name
-from sharding.replies import NodeLost, Reply, ShardRefused
+from sharding.replies import NodeLost, Reply, ShardRefused, unavailable
 from sharding.router import Router
 from sharding.settings import RedisSettings
 from tests.unit.resilience.making import NoJitter, Notes, Wishes
@@ -180,3 +181,10 @@ async def test_injected_latency_counts_as_slow(
             assert set(replies.values()) == {b"OK"}
     assert breakers[NAME].state is State.OPEN
     assert breakers[breaker_name(2)].state is State.CLOSED
+
+
+def test_a_refusal_says_when_to_come_again() -> None:
+    """Callers are told what the breaker knows; of other losses nothing is known."""
+    assert unavailable(ShardRefused(0.7)).retry_after_ms == 700
+    assert unavailable(ShardRefused(0.0)).retry_after_ms == 1
+    assert unavailable(NodeLost()).retry_after_ms == IndexUnavailable.retry_after_ms

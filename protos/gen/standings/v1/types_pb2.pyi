@@ -423,7 +423,7 @@ class ReadMeta(google.protobuf.message.Message):
     season_id: builtins.str
     """The season that was read."""
     entry_count: builtins.int
-    """Entries in that season."""
+    """Entries in that season; about as many where the source is not the index."""
     @property
     def as_of(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """The moment the answer describes: that of the call, or of the snapshot it was read from."""

@@ -1,0 +1,436 @@
+"""The checker proves itself: every bug that is planted is found, and without one nothing is.
+
+Most are planted in the real code on real stores; those of parts that a history alone can show are
+planted in a history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from bootstrap.embedded.waiting import until
+from chaos.calls import RANK, TOP, Channels
+from chaos.checker import Verdict, check
+from chaos.history import SUBMIT, Attempt, History, MarkKind, Meta, Place
+from chaos.load import BOARDS, Load, Players, Population, new_history
+from chaos.stores import Found, Ledger, Stores
+from chaos.verdicts import Harm, Invariant
+from cli.serving import serving
+from core.ordering import Ordering
+from core.own_writes import KeptAnswer
+from core.ports import Flush, FlushResult, Freshness, KeyRange
+from core.types import Board, Operator, ReadMeta, Source
+from sharding import apply, keeping, node, reading
+from sharding.keys import season_keys
+from sharding.library import LIBRARY, Library
+from standings_client import Board as ClientBoard
+from standings_client import Operator as ClientOperator
+from standings_client import Submission
+from storage import ledger
+from storage.ledger import PostgresLedger
+from storage.pool import Pool
+from storage.transactions import transact
+from tests.fakes.making import board_spec, submission
+from tests.fixtures.keeping import Kept
+from tests.fixtures.server import RunningServer
+
+USERS = 200
+PLAY_S = 1.5
+
+
+class Arena:
+    """Boards on a running server, played on by many, and judged afterwards."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self.server = server
+        dsn = server.settings.postgres.dsn
+        assert dsn is not None
+        self.stores = Stores(dsn.get_secret_value(), server.cluster.addresses)
+
+    async def make(self) -> None:
+        """Boards on which everybody has an entry."""
+        for board, operator in BOARDS.items():
+            await self.server.client.boards.create(
+                ClientBoard(board_id=board, operator=ClientOperator[operator])
+            )
+            await self.server.client.batch_submit_scores(
+                [Submission(board, user, user) for user in range(1, USERS + 1)]
+            )
+
+    async def play(self, *, reads_from: str = "") -> Verdict:
+        """What the checker says of a moment of load; reads may go to another server."""
+        before = {board: await self.stores.ledger(board) for board in BOARDS}
+        history = new_history()
+        users = dict.fromkeys(BOARDS, Population(USERS))
+        numbers = itertools.count(1)
+        async with AsyncExitStack() as stack:
+            for address, shares in (
+                (self.server.address, {SUBMIT: 1.0}),
+                (reads_from or self.server.address, {TOP: 0.5, RANK: 0.5}),
+            ):
+                channels = Channels(address, 2)
+                stack.push_async_callback(channels.close)
+                players = Players(users, random.Random(7), shares=shares, numbers=numbers)
+                await stack.enter_async_context(Load(channels, players, history, rate=60))
+            await asyncio.sleep(PLAY_S)
+        return check(_in_time(history), [await self._found(board, before) for board in BOARDS])
+
+    async def _found(self, board: str, before: dict[str, Ledger]) -> Found:
+        async def equal() -> bool:
+            held = await self.stores.ledger(board)
+            return await self.stores.index(held.season) == held.keys()
+
+        await until(equal, timeout_s=3)
+        return await self.stores.found(board, BOARDS[board], before[board])
+
+
+@pytest.fixture
+async def arena(standings: RunningServer) -> Arena:
+    """Boards on a running server."""
+    arena = Arena(standings)
+    await arena.make()
+    return arena
+
+
+def _in_time(history: History) -> History:
+    """The same, whatever a busy machine made of its deadlines."""
+    attempts = [replace(attempt, deadline_s=30.0) for attempt in history.attempts]
+    return replace(history, attempts=attempts)
+
+
+async def test_a_run_without_a_bug_is_clean(arena: Arena) -> None:
+    """Nothing is found where nothing is wrong."""
+    verdict = await arena.play()
+
+    assert verdict.summary() == []
+
+
+async def test_found_acknowledged_before_the_commit(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fifth transaction is rolled back after its callers were promised it."""
+    flushes = itertools.count(1)
+
+    async def hasty(pool: Pool, work: Callable[[Any], Any], *, timeout_s: float) -> Any:
+        promised = []
+
+        async def promise(connection: Any) -> None:
+            promised.append(await work(connection))
+            if next(flushes) % 5 == 0:
+                raise psycopg.Rollback
+
+        await transact(pool, promise, timeout_s=timeout_s)
+        return promised[-1]
+
+    monkeypatch.setattr(ledger, "transact", hasty)
+
+    verdict = await arena.play()
+
+    assert verdict.count(Harm.LOST) > 0
+    assert Invariant.NOTHING_LOST in verdict.invariants()
+
+
+async def test_found_one_in_a_thousand_dropped(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A submission is answered with what became of its neighbour, and is not recorded."""
+    numbers = itertools.count(1)
+    record = PostgresLedger.record
+
+    async def forgetful(own: PostgresLedger, flush: Flush) -> FlushResult:
+        dropped = [item for item in flush.placed if next(numbers) % 1_000 == 0]
+        kept = [item for item in flush.placed if item not in dropped]
+        result = await record(own, Flush(flush.arrival, kept))
+        for item in dropped:
+            neighbour: Any = result.results[kept[0].place]
+            told = replace(neighbour, submission_id=item.submission.submission_id)
+            result.results[item.place] = told
+        return result
+
+    monkeypatch.setattr(PostgresLedger, "record", forgetful)
+
+    verdict = await arena.play()
+
+    assert 0 < verdict.count(Harm.LOST) < 10
+
+
+async def test_found_applied_twice(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An increment counts double now and then."""
+    record = PostgresLedger.record
+
+    async def generous(own: PostgresLedger, flush: Flush) -> FlushResult:
+        result = await record(own, flush)
+        async with own._write.connection() as connection:
+            first = flush.placed[0]
+            await connection.execute(
+                "update entries set score = score + %s, revision = revision + 1"
+                " where season_no = %s and user_id = %s and user_id %% 7 = 0",
+                (first.submission.score, first.board.season.number, first.submission.user_id),
+            )
+        return result
+
+    monkeypatch.setattr(PostgresLedger, "record", generous)
+
+    verdict = await arena.play()
+
+    assert verdict.count(Harm.DOUBLED) > 0
+
+
+async def test_found_always_said_to_be_of_the_index(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker remembers from before another's writes is given as read just now."""
+    meta_with = KeptAnswer.meta_with
+
+    def proud(answer: KeptAnswer[Any], *args: Any) -> ReadMeta:
+        return replace(meta_with(answer, *args), source=Source.INDEX, staleness_ms=0)
+
+    async with serving(arena.server.settings, with_jobs=False) as other:
+        honest = await arena.play(reads_from=other.public)
+        monkeypatch.setattr(KeptAnswer, "meta_with", proud)
+        verdict = await arena.play(reads_from=other.public)
+
+    assert honest.summary() == []
+    assert Invariant.HONEST in verdict.invariants()
+
+
+# --- bugs of the functions in Redis ----------------------------------------------------------
+
+
+def _plant(monkeypatch: pytest.MonkeyPatch, right: bytes, wrong: bytes) -> None:
+    """Other functions from now on, in a library of another name."""
+    body = LIBRARY.source.split(b"\n", 2)[2]
+    assert body.count(right) == 1
+    library = Library.of([body.replace(right, wrong)])
+    for module in (apply, keeping, node, reading):
+        monkeypatch.setattr(module, "LIBRARY", library)
+
+
+async def _board(kept: Kept) -> Board:
+    """A board in both stores with nobody on it."""
+    board = await kept.boards.create(board_spec(operator=Operator.INCREMENT))
+    await kept.build.season(board.season.number)
+    return board
+
+
+async def _converged(kept: Kept) -> bool:
+    """What the checker says of the index."""
+    stores = Stores(kept.dsn, kept.cluster.addresses)
+    after = await stores.ledger("board")
+    index = await stores.index(after.season)
+    verdict = check(new_history(), [Found("board", "INCREMENT", after, after, {}, index)])
+    assert verdict.invariants() <= {Invariant.CONVERGED}
+    return verdict.clean
+
+
+@pytest.mark.parametrize("planted", [False, True])
+async def test_found_revisions_not_compared(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, *, planted: bool
+) -> None:
+    """A transaction that comes late takes what a later one brought away again."""
+    if planted:
+        _plant(monkeypatch, b"not old or revision_of(old) < revision_of(value)", b"true")
+    board = await _board(kept)
+    early = await kept.record(board, [submission(user, 1) for user in range(1, 51)])
+    late = await kept.record(board, [submission(user, 5) for user in range(1, 51)])
+
+    await kept.apply(late)
+    await kept.apply(early)
+    await kept.catch_up()
+
+    assert await _converged(kept) is not planted
+
+
+@pytest.mark.parametrize("planted", [False, True])
+async def test_found_tombstones_dropped(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, *, planted: bool
+) -> None:
+    """Of a deleted user nothing is kept, and a transaction that comes late brings it back."""
+    if planted:
+        _plant(
+            monkeypatch,
+            b"      fields[#fields + 1] = user\n",
+            b"      if not new_key then redis.call('HDEL', h, user) end\n"
+            b"      if new_key then fields[#fields + 1] = user end\n"
+            b"      if not new_key then value = nil end\n",
+        )
+    board = await _board(kept)
+    recorded = await kept.record(board, [submission(16, 1), submission(32, 1)])
+    [(xid,)] = await kept.execute(
+        "with gone as (update entries set state = 1, revision = revision + 1 where user_id = 16"
+        " returning user_id, season_no), told as (insert into outbox (shards, season_no, user_id)"
+        " select 1, array[season_no], array[user_id] from gone)"
+        " select pg_current_xact_id()::text from gone"
+    )
+    tombstone = await kept.history.items(0, [(board.season.number, 16)])
+
+    await kept.index.apply(int(str(xid)), tombstone)
+    await kept.apply(recorded)
+    await kept.catch_up()
+
+    assert await _converged(kept) is not planted
+
+
+@pytest.mark.parametrize("planted", [False, True])
+async def test_found_rebuilt_without_double_writes(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, *, planted: bool
+) -> None:
+    """What is applied while a copy is made is not in the copy."""
+    if planted:
+        _plant(monkeypatch, b"      if meta[season + 2] then\n", b"      if false then\n")
+    board = await _board(kept)
+    await kept.apply(await kept.record(board, [submission(16, 1)]))
+    horizon = await kept.history.horizon()
+    season = board.season.number
+
+    await kept.keeping.begin(season, 0, token="copy", horizon=horizon)
+    chunk = await kept.history.load(season, 0, after_user_id=0, limit=100)
+    await kept.apply(await kept.record(board, [submission(16, 1), submission(32, 1)]))
+    await kept.keeping.load(season, 0, token="copy", chunk=0, items=chunk.items)
+    assert await kept.keeping.swap(season, 0, token="copy", chunks=1)
+    await kept.catch_up()
+
+    assert await _converged(kept) is not planted
+
+
+@pytest.mark.parametrize("planted", [False, True])
+async def test_found_served_half_built(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, *, planted: bool
+) -> None:
+    """A copy is made in place of what is read, and is read."""
+    if planted:
+        _plant(monkeypatch, b"state ~= wanted or redis.call('ZCARD', z) ~= live + 1", b"state == 9")
+    board = await _board(kept)
+    await kept.apply(await kept.record(board, [submission(user, user) for user in range(1, 101)]))
+    season, horizon = board.season.number, await kept.history.horizon()
+    if planted:
+        monkeypatch.setattr(keeping, "copy_keys", season_keys)
+
+    await kept.keeping.begin(season, 0, token="copy", horizon=horizon)
+    history = new_history()
+    start_s = time.monotonic()
+    window = await kept.index.window(
+        season, b"", above=0, below=100, within=KeyRange(), fresh=Freshness()
+    )
+    ordering = Ordering.of(board.spec)
+    standings = [ordering.standing(key, tail) for key, tail in window.below]
+    history.attempts.append(
+        _read(start_s, [(rank, one.user_id, one.score) for rank, one in enumerate(standings, 1)])
+    )
+    after = await Stores(kept.dsn, kept.cluster.addresses).ledger("board")
+
+    verdict = check(history, [Found("board", "INCREMENT", after, after, {}, after.keys())])
+
+    assert (Invariant.HONEST in verdict.invariants()) is planted
+
+
+# --- bugs that only a history shows ----------------------------------------------------------
+
+
+def _read(start_s: float, rows: Sequence[tuple[int, int, int]], source: str = "INDEX") -> Attempt:
+    """An answer of (rank, user, score) that claims to be exact."""
+    return Attempt(
+        call=1,
+        number=1,
+        kind=TOP,
+        board="board",
+        deadline_s=5.0,
+        start_s=start_s,
+        end_s=time.monotonic(),
+        code="OK",
+        places=tuple(Place(user, rank, rank, rank, score) for rank, user, score in rows),
+        meta=Meta(source),
+    )
+
+
+def _calm(code: str = "OK", source: str = "INDEX", *, start_s: float = 10.0) -> Attempt:
+    """A call of half a second that says nothing of anybody."""
+    meta = Meta(source) if code == "OK" else None
+    return Attempt(
+        call=int(start_s * 1000),
+        number=1,
+        kind=RANK,
+        board="board",
+        deadline_s=0.5,
+        start_s=start_s,
+        end_s=start_s + 0.5,
+        code=code,
+        meta=meta,
+    )
+
+
+def _history(*attempts: Attempt) -> History:
+    return History(0.0, list(attempts))
+
+
+def test_found_cancels_counted_as_failures() -> None:
+    """Callers who hang up open a breaker, and others are sent elsewhere while nothing is wrong."""
+    hung_up = [_calm("CANCELLED", start_s=second) for second in range(1, 10)]
+    well = _calm(start_s=20)
+
+    assert check(_history(*hung_up, well), []).clean
+    for trouble in (_calm("UNAVAILABLE", start_s=20), _calm(source="DATABASE", start_s=20)):
+        assert check(_history(*hung_up, trouble), []).invariants() == {Invariant.ERRORS_TOLD}
+
+
+@pytest.mark.parametrize(("start_s", "obeyed"), [(10.05, True), (10.2, False), (14.9, True)])
+def test_found_an_override_ignored(start_s: float, *, obeyed: bool) -> None:
+    """Answers still come from an index that was forced open a while ago; not before, nor after."""
+    history = _history(_calm(start_s=start_s))
+    history.mark(MarkKind.OVERRIDE, 10.0, name="redis/*", mode="FORCED_OPEN", ttl_s=5, laggards=[])
+
+    assert check(history, []).invariants() == (set() if obeyed else {Invariant.OVERRIDES_HELD})
+
+
+def test_found_overrides_that_are_slow_or_end_at_another_time() -> None:
+    """A worker that did not follow in time, and an end long after the ttl."""
+    history = _history()
+    history.mark(MarkKind.OVERRIDE, 10.0, name="redis/*", mode="FORCED_OPEN", ttl_s=5, laggards=[3])
+    history.mark(MarkKind.OVERRIDE_ENDED, 15.5, name="redis/*", due_s=15.0)
+
+    assert [breach.invariant for breach in check(history, []).breaches] == [
+        Invariant.OVERRIDES_HELD,
+        Invariant.OVERRIDES_HELD,
+    ]
+
+
+def test_found_late_answers_unless_the_callers_own_machine_was_late() -> None:
+    """A call may take its deadline and 0.1 s, and as long as its own loop stood still."""
+    late = replace(_calm(start_s=10.0), end_s=10.8)
+    history = _history(late)
+
+    assert check(history, []).invariants() == {Invariant.IN_TIME}
+    history.late.append((10.7, 0.3))
+    assert check(history, []).clean
+
+
+def test_found_bugs_told_to_callers_and_multiplied_trouble() -> None:
+    """INTERNAL is nobody's trouble; three attempts a call are too many."""
+    bug = _calm("INTERNAL", start_s=10.0)
+    storm = [
+        replace(_calm(start_s=second), number=number)
+        for second in range(100, 300)
+        for number in (1, 2, 3)
+    ]
+
+    assert check(_history(bug), []).invariants() == {Invariant.ERRORS_TOLD}
+    assert check(_history(*storm), []).invariants() == {Invariant.FEW_RETRIES}
+
+
+def test_found_more_probes_than_are_allowed() -> None:
+    """Three at once may look whether a shard is back."""
+    history = _history()
+    for count in (3, 4):
+        history.mark(MarkKind.PROBES, 1.0, worker=0, name="redis/shard-03", count=count)
+
+    assert [breach.invariant for breach in check(history, []).breaches] == [Invariant.FEW_PROBES]
