@@ -127,7 +127,7 @@ def start_of(pid: int) -> int | None:
     except OSError:
         return _without_proc(pid)
     # The name of the program stands in brackets, and may hold some itself.
-    state, *numbers = raw[raw.rindex(b")") + 2 :].split()
+    state, *numbers = raw[raw.rfind(b")") + 1 :].split() or (b"X",)
     return None if state[0] in _ENDED else int(numbers[18])
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from prometheus_client import REGISTRY
 
 from bootstrap.embedded.waiting import until
+from resilience.machine import MachineFile
 from resilience.machine_lines import Reading, WorkerLine, start_of
 from resilience.overrides import Mode
 from server.levers.measuring import measure_levers
@@ -391,3 +393,18 @@ async def test_what_is_set_is_measured(serving: Serving) -> None:
     await serving.admin.ClearFaults(pb.ClearFaultsRequest())
     assert await until(lambda: are(0, 0, 0), timeout_s=5)
     measuring.cancel()
+
+
+async def test_a_frozen_writer_holds_the_levers(serving: Serving, tmp_path: Path) -> None:
+    """Who froze while it wrote is waited for, for a second; then callers are told."""
+    frozen = MachineFile(tmp_path / "state", BREAKERS)
+    with frozen._locked(1), pytest.raises(grpc.aio.AioRpcError) as caught:
+        await serving.admin.SetBreaker(setting())
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details_of(caught.value)["ErrorInfo"].reason == "LEVERS_BUSY"
+
+    with frozen._locked(1):
+        waiting = asyncio.ensure_future(serving.admin.SetBreaker(setting()))
+        await asyncio.wait({waiting}, timeout=0.2)
+    assert list((await waiting).acknowledged_workers) == [0]
+    frozen.close()
