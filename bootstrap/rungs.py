@@ -9,6 +9,7 @@ from core.shadow_reads import ShadowReads
 from core.snapshot_index import SnapshotIndex
 from core.snapshot_ports import Snapshots
 from core.snapshots import Snapshot
+from resilience.deadline import half_the_time
 from storage.pool import Pool
 from storage.rank_reads import PostgresIndex
 
@@ -21,7 +22,8 @@ def make_ladder(
     """
     database = PostgresIndex(settings.postgres, read, snapshots, clock)
     shadow = ShadowReads(index, database, clock, per_second=settings.reads.shadow_reads_per_s)
-    return Ladder(index, database, SnapshotIndex(snapshots, clock), shadow), shadow
+    snapshot = SnapshotIndex(snapshots, clock)
+    return Ladder(index, database, snapshot, shadow, half_the_time), shadow
 
 
 class NoSnapshots:
