@@ -10,6 +10,7 @@ from core.snapshot_index import SnapshotIndex
 from core.snapshot_ports import Snapshots
 from core.snapshots import Snapshot
 from resilience.deadline import half_the_time
+from storage.metrics import shadow_compared
 from storage.pool import Pool
 from storage.rank_reads import PostgresIndex
 
@@ -21,7 +22,13 @@ def make_ladder(
     closed.
     """
     database = PostgresIndex(settings.postgres, read, snapshots, clock)
-    shadow = ShadowReads(index, database, clock, per_second=settings.reads.shadow_reads_per_s)
+    shadow = ShadowReads(
+        index,
+        database,
+        clock,
+        per_second=settings.reads.shadow_reads_per_s,
+        on_compared=shadow_compared,
+    )
     snapshot = SnapshotIndex(snapshots, clock)
     return Ladder(index, database, snapshot, shadow, half_the_time), shadow
 
