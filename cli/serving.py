@@ -24,6 +24,7 @@ from server.app import Server
 from server.health import Health
 from server.levers.fleet import FleetSync
 from server.levers.levers import levers_of
+from server.levers.measuring import measure_levers
 from server.metrics_endpoint import served
 from server.use_cases import UseCases
 
@@ -75,6 +76,7 @@ async def serving(
         background = [
             asyncio.create_task(member.run()),
             asyncio.create_task(fleet.run()),
+            asyncio.create_task(measure_levers(container.machine)),
             asyncio.create_task(_watch_stores(container, health)),
             asyncio.create_task(_measure(container)),
         ]

@@ -50,7 +50,7 @@ class MachineWorker:
             return
         if self._line != self._slot:
             self._move()
-        self._breakers.look()
+        # They take what is set before they tell how they are.
         self._file.say(self._line, seen, readings_of(self._breakers))
         self._seen, self._told_s = seen, now_s
 

@@ -28,6 +28,23 @@ READS: Final = Counter(
 STALE_SECONDS: Final = Histogram(
     "standings_stale_seconds", "How old the answers were that admit an age.", buckets=_AGES
 )
+OVERRIDES: Final = Gauge(
+    "standings_breaker_override",
+    "1 where an operator decides over a breaker; for long, and it protects nothing.",
+    ["name", "mode"],
+    multiprocess_mode="livemax",
+)
+OVERRIDE_LAG: Final = Gauge(
+    "standings_override_version_lag",
+    "Changes by operators that a worker of the machine does not act on yet; for long: frozen.",
+    multiprocess_mode="livemax",
+)
+FAULTS: Final = Gauge(
+    "standings_fault_injected",
+    "1 where calls fail on purpose.",
+    ["target", "kind"],
+    multiprocess_mode="livemax",
+)
 
 WORKER_ENDS: Final = Counter(
     "standings_worker_ends",

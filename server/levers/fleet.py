@@ -37,6 +37,7 @@ class FleetSync:
         self._lock = directory / "fleet.lock"
         self._telling: asyncio.Task[None] | None = None
         self._again = False
+        self._in_touch = True
 
     async def run(self) -> None:
         """Exchanges wherever this worker is elected, until it is cancelled."""
@@ -68,9 +69,19 @@ class FleetSync:
                 {override.name: _setting(override, now_ns, now_ms) for override in theirs}
             )
         except StandingsError as error:
-            _log.info("the fleet cannot be told of overrides", extra={"reason": error.reason})
+            self._lose_touch(error.reason)
         except MachineBusy:
-            _log.warning("another process holds the machine's file")
+            self._lose_touch("LEVERS_BUSY")
+        except Exception:  # noqa: BLE001  # a bug in one exchange must not end the others
+            _log.exception("overrides could not be exchanged with the fleet")
+        else:
+            self._in_touch = True
+
+    def _lose_touch(self, reason: str) -> None:
+        """Logged once, however long it lasts."""
+        if self._in_touch:
+            _log.warning("overrides are not exchanged with the fleet", extra={"reason": reason})
+        self._in_touch = False
 
     async def _tell(self) -> None:
         while self._again:

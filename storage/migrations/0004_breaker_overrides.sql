@@ -6,8 +6,8 @@ create table breaker_overrides (
   mode        smallint not null check (mode between 1 and 3),
   expire_time timestamptz not null,
   -- The newest wins: by the clock of the machine that was told, then by its number.
-  set_time_ms bigint not null,
-  machine     bigint not null,
+  set_time_ms bigint not null check (set_time_ms between 0 and 1000000000000000),
+  machine     bigint not null check (machine >= 0),
   reason      text not null,
   actor       text not null
 );

@@ -33,6 +33,12 @@ IN_TROUBLE = {
 }
 """What moves only when something is wrong."""
 AFTER_A_DEATH = {"standings_index_replayed"}
+OF_OPERATORS = {
+    "standings_breaker_override",
+    "standings_fault_injected",
+    "standings_override_version_lag",
+}
+"""tests/unit/server/test_levers.py looks at them."""
 OF_SUPERVISORS = {"standings_worker_ends", "standings_worker_memory_bytes"}
 """tests/acceptance/test_workers.py looks at them."""
 USERS = range(1, 201)
@@ -101,13 +107,14 @@ def test_names_are_known() -> None:
     """What the lists above name exists, and carries the project's name."""
     names = _metrics().keys()
 
-    assert names >= IN_TROUBLE | AFTER_A_DEATH | OF_SUPERVISORS
+    assert names >= IN_TROUBLE | AFTER_A_DEATH | OF_OPERATORS | OF_SUPERVISORS
     assert all(name.startswith("standings_") for name in names)
 
 
 async def test_every_metric_moves(standings: RunningServer, moved: Moved) -> None:
     """An ordinary day moves all but those that tell of trouble."""
-    ordinary = _metrics().keys() - IN_TROUBLE - AFTER_A_DEATH - OF_SUPERVISORS
+    aside = IN_TROUBLE | AFTER_A_DEATH | OF_OPERATORS | OF_SUPERVISORS
+    ordinary = _metrics().keys() - aside
     client = standings.client
     await client.boards.create(Board(board_id="arena"))
     await client.batch_submit_scores(_batch())

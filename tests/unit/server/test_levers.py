@@ -11,9 +11,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from prometheus_client import REGISTRY
 
+from bootstrap.embedded.waiting import until
 from resilience.machine_lines import Reading, WorkerLine, start_of
 from resilience.overrides import Mode
+from server.levers.measuring import measure_levers
 from server.levers.watch_breakers import WATCHES_MAX
 from server.rpc.codec.levers import decode_mode
 from standings.v1 import admin_service_pb2 as pb
@@ -365,3 +368,26 @@ async def test_a_shard_tells_what_its_breaker_does(serving: Serving) -> None:
     answer = await serving.admin.ListShards(pb.ListShardsRequest())
 
     assert [one.breaker_state for one in answer.shards] == [1, 2]
+
+
+async def test_what_is_set_is_measured(serving: Serving) -> None:
+    """A mode, a fault and a worker that lags are told while they are there, and not afterwards."""
+    measuring = asyncio.create_task(measure_levers(serving.machine))
+    await serving.admin.SetBreaker(setting(name="redis"))
+    await serving.admin.InjectFault(fault())
+    other_worker(serving, 4, seen=0)
+    told = (
+        ("standings_breaker_override", {"name": "redis", "mode": "forced_open"}),
+        ("standings_fault_injected", {"target": SHARD, "kind": "error"}),
+        ("standings_override_version_lag", {}),
+    )
+
+    async def are(*values: float) -> bool:
+        return [REGISTRY.get_sample_value(*one) for one in told] == list(values)
+
+    assert await until(lambda: are(1, 1, serving.machine.generation), timeout_s=5)
+    serving.machine.leave(4)
+    await serving.admin.SetBreaker(setting(name="*", mode=pb.BREAKER_MODE_AUTO))
+    await serving.admin.ClearFaults(pb.ClearFaultsRequest())
+    assert await until(lambda: are(0, 0, 0), timeout_s=5)
+    measuring.cancel()
