@@ -116,10 +116,8 @@ class HealIndex:
             ledger=changes.ledger,
             caught_up_ms=self.steps.caught_up_ms(changes.horizon),
         )
-        return (
-            await self.keeping.checkpoint(shard, mark)
-            or await self._bring(shard, own)
-            and await self.keeping.checkpoint(shard, mark)
+        return await self.keeping.checkpoint(shard, mark) or (
+            await self._bring(shard, own) and await self.keeping.checkpoint(shard, mark)
         )
 
     async def _confirm(self, status: ShardStatus, horizon: int) -> None:

@@ -31,7 +31,7 @@ the old one until the first checkpoint after a promotion."""
 
 _HORIZON: Final = Statement.of("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 _POINT: Final = Statement.of(
-    f"select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, {_LEDGER}"  # noqa: S608
+    f"select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, {_LEDGER}"
 )
 _CHANGES: Final = Statement.of(f"""
 with bounds as materialized (
