@@ -8,7 +8,6 @@ from core.ports import Clock, Index
 from core.shadow_reads import ShadowReads
 from core.snapshot_index import SnapshotIndex
 from core.snapshot_ports import Snapshots
-from core.snapshots import Snapshot
 from resilience.deadline import half_the_time
 from storage.metrics import shadow_compared
 from storage.pool import Pool
@@ -29,12 +28,5 @@ def make_ladder(
         per_second=settings.reads.shadow_reads_per_s,
         on_compared=shadow_compared,
     )
-    snapshot = SnapshotIndex(snapshots, clock)
+    snapshot = SnapshotIndex(snapshots, clock, age_s_max=settings.reads.snapshot_s_max)
     return Ladder(index, database, snapshot, shadow, half_the_time), shadow
-
-
-class NoSnapshots:
-    """Snapshots that nobody makes yet."""
-
-    def newest(self, season_number: int) -> Snapshot | None:
-        """None."""
