@@ -26,7 +26,7 @@ class NothingRemembered:
     def use(self, board: Board) -> None:
         """Nothing."""
 
-    def recall(self, board_id: str) -> Board | None:
+    def recall(self, _board_id: str) -> Board | None:
         """No board."""
         return None
 

@@ -251,8 +251,8 @@ class IndexView:
 
     `missing` are the shards that the index itself did not answer for: `source` did in their place.
     Any number of entries before a place that is told is too high by `fewer` at most and too low by
-    `more` at most; `entry_count` is about right where the source is not the index. `snapshot_ms` is the age of the oldest snapshot that was read, as
-    the wall-clock time of its making; 0: none was.
+    `more` at most; `entry_count` is about right where the source is not the index. `snapshot_ms` is
+    when the oldest snapshot was made that was read, by the wall clock; 0: none was.
     """
 
     epoch: int
