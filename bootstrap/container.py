@@ -10,11 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from bootstrap.cold_start import begin, look_later
 from bootstrap.errors import NotConfigured
 from bootstrap.guarding import make_breakers, make_prober, open_machine
 from bootstrap.read_settings import ReadSettings
-from bootstrap.rungs import NoSnapshots, make_ladder
-from bootstrap.settings import Settings, TokenSettings
+from bootstrap.rungs import make_ladder
+from bootstrap.settings import Settings
+from bootstrap.snapshot_files import SnapshotFiles
+from bootstrap.used_boards import UsedBoards
 from core.batch_get_entries import BatchGetEntries
 from core.batching import SubmissionBatcher
 from core.board_directory import BoardDirectory
@@ -27,6 +30,7 @@ from core.get_entry import GetEntry
 from core.get_percentile import GetPercentile
 from core.hot_entries import HotEntries, HotEntryLimits
 from core.index_removals import IndexRemovals
+from core.keep_snapshots import KeepSnapshots
 from core.known_ledger import KnownLedger
 from core.list_entries import ListEntries
 from core.list_entries_around import ListEntriesAround
@@ -49,25 +53,23 @@ from resilience.observer import Observer
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
 from sharding.router import Router
+from sharding.snapshots import RedisSnapshots
 from storage.boards import PostgresBoards
 from storage.breaker_overrides import PostgresBreakerOverrides
 from storage.history import PostgresHistory
 from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
-from storage.migrations import pending_migrations
 from storage.observed_ledger import ObservedLedger
-from storage.pool import Pool, PoolUse, open_pool, translated
+from storage.pool import Pool, PoolUse, open_pool
 from storage.pressure import OutboxRows, Pressure
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
-from storage.signing_keys import signing_keys
+from storage.snapshots import PostgresSnapshots
 from storage.unfinished_removals import PostgresUnfinishedRemovals
 
 _log = logging.getLogger(__name__)
 
 _DRAIN_TIMEOUT_S: Final = 10.0
-_CONNECT_TIMEOUT_S: Final = 10.0
-"""How long a start waits for PostgreSQL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Container:
     measure_outbox: OutboxRows
     fleet: FleetOverrides
     shadow: ShadowReads
+    keep_snapshots: KeepSnapshots
 
 
 @asynccontextmanager
@@ -108,8 +111,8 @@ async def open_container(
     """The object graph of a process. What it did not open it does not close. `observer` is told
     the counts of its breakers.
 
-    Returns as soon as PostgreSQL has given the signing keys. Raises NotConfigured,
-    LedgerUnavailable.
+    Returns as soon as PostgreSQL has given the signing keys; without it where this machine has
+    them. Raises NotConfigured, LedgerUnavailable.
     """
     async with AsyncExitStack() as stack:
         dsn = postgres_dsn(settings)
@@ -131,11 +134,17 @@ async def open_container(
         pools = {PoolUse.WRITE: write, PoolUse.READ: read, PoolUse.JOBS: jobs}
         probing = asyncio.create_task(make_prober(breakers, router, pools).run())
         stack.push_async_callback(_end, probing)
-        await _require_schema(write)
+        used = UsedBoards(settings.state.directory, SystemClock())
+        secrets, looked = await begin(
+            write, settings.tokens, settings.state.directory, boards_known=used.count
+        )
+        tasks = [used.run()] if looked else [used.run(), look_later(write)]
+        for task in tasks:
+            stack.push_async_callback(_end, asyncio.create_task(task))
         ledger = KnownLedger(PostgresHistory(jobs))
         stack.push_async_callback(_end, asyncio.create_task(ledger.follow()))
-        signer = TokenSigner(await _secrets(settings.tokens, write), lambda: ledger.name)
-        stores = _Stores(write, read, jobs, router, breakers, machine)
+        signer = TokenSigner(secrets, lambda: ledger.name)
+        stores = _Stores(write, read, jobs, router, breakers, machine, used)
         container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
@@ -163,6 +172,7 @@ class _Stores:
     router: Router
     breakers: Breakers
     machine: MachineFile
+    used: UsedBoards
 
 
 def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Container:
@@ -174,9 +184,10 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
     build = BuildIndex(history, keeping)
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
     index = RedisIndex(stores.router)
-    ladder, shadow = make_ladder(settings, index, stores.read, NoSnapshots(), clock)
+    files = SnapshotFiles(settings.state.directory, clock)
+    ladder, shadow = make_ladder(settings, index, stores.read, files, clock)
     reading = Reading(
-        boards=BoardDirectory(boards, clock),
+        boards=BoardDirectory(boards, clock, stores.used),
         entries=ladder,
         partial_entries=ladder.allowing_partial(),
         ledger=ObservedLedger(PostgresLedger(postgres, write=stores.write, read=stores.read)),
@@ -216,6 +227,12 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         pressure=Pressure({"write": stores.write, "read": stores.read, "jobs": stores.jobs}),
         measure_outbox=OutboxRows(stores.jobs),
         fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
+        keep_snapshots=KeepSnapshots(
+            RedisSnapshots(stores.router, index, keeping, clock),
+            PostgresSnapshots(stores.jobs, history, clock),
+            files,
+            clock,
+        ),
     )
 
 
@@ -259,20 +276,3 @@ async def _drain(batcher: SubmissionBatcher) -> None:
             await batcher.drain()
     except TimeoutError:
         _log.warning("submissions that were taken in could not be recorded in time")
-
-
-async def _require_schema(pool: Pool) -> None:
-    with translated():
-        async with pool.connection(_CONNECT_TIMEOUT_S) as connection:
-            pending = await pending_migrations(connection)
-    if pending:
-        raise NotConfigured(f"the database lacks {', '.join(pending)}: run `standings migrate`")
-
-
-async def _secrets(settings: TokenSettings, pool: Pool) -> list[bytes]:
-    given = [
-        secret.get_secret_value().encode()
-        for secret in (settings.secret, settings.secret_before)
-        if secret is not None
-    ]
-    return given or await signing_keys(pool)

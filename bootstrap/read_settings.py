@@ -22,6 +22,8 @@ class ReadSettings(BaseModel):
     """How long a user's entry and rank are given as they are. 0: every entry is read."""
     hot_entries_max: int = Field(default=1_000, ge=0, le=1_000_000)
     """Users whose entries a worker holds; those asked for longest ago go first. 0: none."""
+    snapshot_s_max: float = Field(default=300.0, ge=0, le=86_400)
+    """How old a snapshot may be that is told while neither store answers. 0: none is."""
     stale_if_error_s: float = Field(default=30.0, ge=0, le=300)
     """While the index cannot answer, an answer up to this old is given, with its age. 0: none."""
     shadow_reads_per_s: float = Field(default=1.0, ge=0, le=5)

@@ -8,7 +8,8 @@ from core.ports import Clock, Index
 from core.shadow_reads import ShadowReads
 from core.snapshot_index import SnapshotIndex
 from core.snapshot_ports import Snapshots
-from core.snapshots import Snapshot
+from resilience.deadline import half_the_time
+from storage.metrics import shadow_compared
 from storage.pool import Pool
 from storage.rank_reads import PostgresIndex
 
@@ -20,12 +21,12 @@ def make_ladder(
     closed.
     """
     database = PostgresIndex(settings.postgres, read, snapshots, clock)
-    shadow = ShadowReads(index, database, clock, per_second=settings.reads.shadow_reads_per_s)
-    return Ladder(index, database, SnapshotIndex(snapshots, clock), shadow), shadow
-
-
-class NoSnapshots:
-    """Snapshots that nobody makes yet."""
-
-    def newest(self, season_number: int) -> Snapshot | None:
-        """None."""
+    shadow = ShadowReads(
+        index,
+        database,
+        clock,
+        per_second=settings.reads.shadow_reads_per_s,
+        on_compared=shadow_compared,
+    )
+    snapshot = SnapshotIndex(snapshots, clock, age_s_max=settings.reads.snapshot_s_max)
+    return Ladder(index, database, snapshot, shadow, half_the_time), shadow

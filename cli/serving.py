@@ -12,6 +12,7 @@ from typing import Final
 from bootstrap.container import Container, open_container
 from bootstrap.errors import NotConfigured
 from bootstrap.settings import Settings
+from bootstrap.snapshot_keeping import keep_snapshots
 from cli.telling import metrics_told
 from core.clock import SystemClock
 from core.errors import StandingsError
@@ -77,6 +78,7 @@ async def serving(
             asyncio.create_task(member.run()),
             asyncio.create_task(fleet.run()),
             asyncio.create_task(measure_levers(container.machine)),
+            asyncio.create_task(keep_snapshots(container.keep_snapshots, settings.state.directory)),
             asyncio.create_task(_watch_stores(container, health)),
             asyncio.create_task(_measure(container)),
         ]

@@ -10,6 +10,7 @@ from cachetools import LRUCache
 
 from core.errors import BoardNotFound, LedgerUnavailable
 from core.ports import Boards, Clock
+from core.snapshot_ports import RememberedBoards
 from core.types import Board
 
 _BOARDS_MAX: Final = 10_000
@@ -19,12 +20,29 @@ _FRESH_S: Final = 1.0
 and the ledger refuses one that is not the current."""
 
 
+class NothingRemembered:
+    """Outlives no process."""
+
+    def use(self, board: Board) -> None:
+        """Nothing."""
+
+    def recall(self, _board_id: str) -> Board | None:
+        """No board."""
+        return None
+
+
+NOTHING_REMEMBERED: Final = NothingRemembered()
+
+
 class BoardDirectory:
     """Definitions by name, at most a second old; concurrent lookups of one name share one read."""
 
-    def __init__(self, boards: Boards, clock: Clock) -> None:
+    def __init__(
+        self, boards: Boards, clock: Clock, remembered: RememberedBoards = NOTHING_REMEMBERED
+    ) -> None:
         self._boards = boards
         self._clock = clock
+        self._remembered = remembered
         self._known: LRUCache[str, tuple[float, Board]] = LRUCache(_BOARDS_MAX)
         self._loading: dict[str, asyncio.Task[Board]] = {}
 
@@ -34,16 +52,11 @@ class BoardDirectory:
         """
         known = self._known.get(board_id)
         if known is not None and self._clock.monotonic_s() - known[0] < _FRESH_S:
-            return known[1]
-        try:
-            return await self.reload(board_id)
-        except LedgerUnavailable:
-            # Reads need no more than its order and season. Writes are refused with an old one,
-            # where they can be taken at all.
-            if known is None:
-                raise
-            self._note(known[1])
-            return known[1]
+            board = known[1]
+        else:
+            board = await self._newest(board_id, known[1] if known else None)
+        self._remembered.use(board)
+        return board
 
     async def reload(self, board_id: str) -> Board:
         """The board as PostgreSQL has it now. Raises BoardNotFound, LedgerUnavailable."""
@@ -65,6 +78,18 @@ class BoardDirectory:
         """Drops a definition that no longer holds."""
         self._loading.pop(board_id, None)
         self._known.pop(board_id, None)
+
+    async def _newest(self, board_id: str, known: Board | None) -> Board:
+        try:
+            return await self.reload(board_id)
+        except LedgerUnavailable:
+            # Reads need no more than its order and season. Writes are refused with an old one,
+            # where they can be taken at all.
+            board = known or self._remembered.recall(board_id)
+            if board is None:
+                raise
+            self._note(board)
+            return board
 
     async def _load(self, board_id: str) -> Board:
         try:

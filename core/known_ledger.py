@@ -27,12 +27,12 @@ class KnownLedger:
     name: bytes = b""
 
     async def follow(self) -> None:
-        """Looks each second; never returns by itself. While PostgreSQL is away the last one stays."""
+        """Looks each second, and keeps the last one while PostgreSQL is away; never returns."""
         while True:
             try:
                 self.name = (await self.history.point()).ledger
             except StandingsError:
                 pass
-            except Exception:  # a bug in one look must not end the looking
+            except Exception:  # noqa: BLE001  # a bug in one look must not end the looking
                 _log.exception("the ledger could not be looked at")
             await asyncio.sleep(_REFRESH_S)

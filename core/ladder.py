@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias, TypeVar
 
@@ -41,14 +42,16 @@ _Read: TypeAlias = Callable[[EntryReads, Sequence[int]], Awaitable[_T]]
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """core.ports.Index over three rungs. `partial`: shards that no rung answers for may be left
-    out, where at least their number of entries is known.
+    """core.ports.Index over three rungs. `hurry` leaves a rung only a part of the caller's time
+    while it is open, so that the next one has some as well. `partial`: shards that no rung answers
+    for may be left out, where at least their number of entries is known.
     """
 
     index: Index
     database: EntryReads
     snapshot: EntryReads
     shadow: Shadow = field(default=NO_SHADOW)
+    hurry: Callable[[], AbstractContextManager[None]] = nullcontext
     partial: bool = False
 
     def allowing_partial(self) -> Ladder:
@@ -148,7 +151,7 @@ class Ladder:
         window around it.
         """
         try:
-            return await _patiently(
+            return await self.ask_index(
                 lambda: self.index.window_of(
                     season_number, user_id, above=above, below=below, fresh=fresh
                 )
@@ -176,7 +179,7 @@ class Ladder:
         one rung answers for all shards.
         """
         try:
-            return await _patiently(
+            return await self.ask_index(
                 lambda: self.index.page_at(season_number, offset=offset, limit=limit, fresh=fresh)
             )
         except ShardsMissing as error:
@@ -189,14 +192,28 @@ class Ladder:
             before = min(offset, len(window.below))
             return PageSlice(before, window.below[offset:], window.view)
         try:
-            page = await self.database.page_at(
-                season_number, offset=offset, limit=limit, fresh=fresh
-            )
+            with self.hurry():
+                page = await self.database.page_at(
+                    season_number, offset=offset, limit=limit, fresh=fresh
+                )
         except ShardsMissing:
             page = await self.snapshot.page_at(
                 season_number, offset=offset, limit=limit, fresh=fresh
             )
         return replace(page, view=replace(page.view, missing=missing))
+
+    async def ask_index(self, read: Callable[[], Awaitable[_T]]) -> _T:
+        """A read of the index, again for a short while if it is behind the caller's write."""
+        waited_s = 0.0
+        with self.hurry():
+            while True:
+                try:
+                    return await read()
+                except ReadBehind:
+                    if waited_s >= _WAIT_S:
+                        raise
+                    await asyncio.sleep(_WAIT_STEP_S)
+                    waited_s += _WAIT_STEP_S
 
     def _climb(self, season_number: int, fresh: Freshness) -> _Climb:
         return _Climb(self, season_number, fresh)
@@ -236,9 +253,10 @@ class _Climb:
         rung, lower = rungs[0], rungs[1:]
         try:
             if rung is self.ladder.index:
-                return [await _patiently(lambda: read(rung, shards))]
+                return [await self.ladder.ask_index(lambda: read(rung, shards))]
             self.filled.update(shards)
-            return [await read(rung, shards)]
+            with self.ladder.hurry() if lower else nullcontext():
+                return [await read(rung, shards)]
         except ShardsMissing as error:
             if not lower and not partial:
                 raise
@@ -268,16 +286,3 @@ def _gap(shards: Sequence[int], error: ShardsMissing) -> Sequence[int]:
     gap = [shard for shard in shards if shard in error.shards]
     # Where most are lost it is one trouble, and the few others would only be waited for.
     return gap if gap and 2 * len(gap) <= len(shards) else shards
-
-
-async def _patiently(read: Callable[[], Awaitable[_T]]) -> _T:
-    """A read of the index, again for a short while if it is behind the caller's write."""
-    waited_s = 0.0
-    while True:
-        try:
-            return await read()
-        except ReadBehind:
-            if waited_s >= _WAIT_S:
-                raise
-            await asyncio.sleep(_WAIT_STEP_S)
-            waited_s += _WAIT_STEP_S

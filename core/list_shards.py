@@ -58,4 +58,6 @@ def _state(status: ShardStatus) -> ShardState:
         return ShardState.DOWN
     if status.checkpoint is None:
         return ShardState.UNBUILT
-    return ShardState.REBUILDING if status.building else ShardState.READY
+    # One that has to be confirmed after a failover does not answer until it is whole, either.
+    whole = status.confirmed and not status.building
+    return ShardState.READY if whole else ShardState.REBUILDING

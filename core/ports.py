@@ -169,8 +169,8 @@ class LedgerHistory(Protocol):
         """The outbox from `since` on. Raises LedgerUnavailable."""
 
     async def committed(self, since: int) -> Sequence[LedgerTransaction]:
-        """The first transactions from `since` on, by id, of those that have committed by now; others
-        may still appear between them. None when none has.
+        """The first transactions from `since` on, by id, of those that have committed by now.
+        Others may still appear between them.
         """
 
     async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
@@ -251,8 +251,8 @@ class IndexView:
 
     `missing` are the shards that the index itself did not answer for: `source` did in their place.
     Any number of entries before a place that is told is too high by `fewer` at most and too low by
-    `more` at most; `entry_count` is about right where the source is not the index. `snapshot_ms` is the age of the oldest snapshot that was read, as
-    the wall-clock time of its making; 0: none was.
+    `more` at most; `entry_count` is about right where the source is not the index. `snapshot_ms` is
+    when the oldest snapshot was made that was read, by the wall clock; 0: none was.
     """
 
     epoch: int
@@ -402,7 +402,7 @@ class ShardStatus:
     that it is a copy of; None: it does not know.
 
     `history` names the writes that its node has seen: another one goes on after a failover, which
-    may have taken acknowledged writes back. Until that one is `confirmed` the shard answers nothing.
+    may have taken acknowledged writes back. Until that is `confirmed` the shard answers nothing.
     """
 
     shard: int

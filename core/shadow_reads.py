@@ -51,14 +51,6 @@ class NoShadow:
 NO_SHADOW: Final = NoShadow()
 
 
-@dataclass(slots=True)
-class ShadowCounts:
-    """What came of it, for the metrics."""
-
-    compared: int = 0
-    differing: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Look:
     """One thing to read on both sides: a user's key, or the keys of the top."""
@@ -69,10 +61,18 @@ class _Look:
 
 
 class ShadowReads:
-    """Compares up to `per_second` answers; 0: none. Close it with `aclose`."""
+    """Compares up to `per_second` answers; 0: none. `on_compared` is told of each whether the two
+    differ. Close it with `aclose`.
+    """
 
     def __init__(
-        self, index: Index, database: EntryReads, clock: Clock, *, per_second: float
+        self,
+        index: Index,
+        database: EntryReads,
+        clock: Clock,
+        *,
+        per_second: float,
+        on_compared: Callable[[bool], None],
     ) -> None:
         self._index = index
         self._database = database
@@ -80,7 +80,7 @@ class ShadowReads:
         self._interval_s = 1 / per_second if per_second else 0.0
         self._next_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self.counts = ShadowCounts()
+        self._on_compared = on_compared
 
     def user(self, season_number: int, user_id: int, entry: IndexedEntry | None) -> None:
         """See `Shadow.user`."""
@@ -130,23 +130,24 @@ class ShadowReads:
 
     async def _compare(self, look: _Look, shown: Sequence[bytes]) -> None:
         try:
-            true = await self._timed(look)
-            self.counts.compared += 1
-            if list(true) == list(shown):
-                return
-            await asyncio.sleep(_AGAIN_S)
-            # Whatever moved in between is no difference: both must still say what they said.
-            if list(await look.read(self._index)) != list(shown):
-                return
-            if list(await self._timed(look)) != list(true):
-                return
+            differ = await self._differ(look, shown)
         except StandingsError:
             return
-        self.counts.differing += 1
-        _log.error(
-            "the index differs from the ledger",
-            extra={"season_number": look.season_number, "read": look.name},
-        )
+        self._on_compared(differ)
+        if differ:
+            _log.error(
+                "the index differs from the ledger",
+                extra={"season_number": look.season_number, "read": look.name},
+            )
+
+    async def _differ(self, look: _Look, shown: Sequence[bytes]) -> bool:
+        true = await self._timed(look)
+        if list(true) == list(shown):
+            return False
+        await asyncio.sleep(_AGAIN_S)
+        # Whatever moved in between is no difference: both must still say what they said.
+        still_shown = list(await look.read(self._index)) == list(shown)
+        return still_shown and list(await self._timed(look)) == list(true)
 
     async def _timed(self, look: _Look) -> Sequence[bytes]:
         began_s = self._clock.monotonic_s()

@@ -129,10 +129,10 @@ class SnapshotIndex:
         snapshot = self.snapshots.newest(season_number)
         if snapshot is None or self._age_s(snapshot) > self.age_s_max:
             raise IndexUnavailable(shards)
+        # Ids of another ledger say nothing.
+        horizon = snapshot.horizon if snapshot.ledger.startswith(fresh.ledger) else 0
         behind = [
-            shard
-            for shard in shards
-            if any(xid >= snapshot.horizon for xid in fresh.xids.get(shard, ()))
+            shard for shard in shards if any(xid >= horizon for xid in fresh.xids.get(shard, ()))
         ]
         if behind:
             raise ReadBehind(behind)

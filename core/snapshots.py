@@ -23,7 +23,8 @@ ROW_BYTES: Final = KEY_BYTES + 6
 """A key with the last six bytes of its index value."""
 _MAGIC: Final = b"SNP1"
 _HEAD = struct.Struct(">4sI")
-_SEASON = struct.Struct(">IQQQQH?")
+LEDGER_BYTES: Final = 8
+_SEASON = struct.Struct(f">IQQQ{LEDGER_BYTES}sQH?")
 _SKETCH = struct.Struct(">IH")
 
 Bounds = tuple[int, int]
@@ -111,14 +112,15 @@ class Top:
 class Snapshot:
     """A season as of `made_ms` (wall clock).
 
-    Every transaction below `horizon` is in it; 0: unknown. So is all that was committed before
-    `caught_up_ms`; 0: unknown.
+    Every transaction of `ledger`, 8 bytes, below `horizon` is in it; 0: unknown. So is all that was
+    committed before `caught_up_ms`; 0: unknown.
     """
 
     season_number: int
     made_ms: int
     caught_up_ms: int
     horizon: int
+    ledger: bytes
     epoch: int
     sketches: Sequence[Sketch]
     top: Top
@@ -212,6 +214,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
             snapshot.made_ms,
             snapshot.caught_up_ms,
             snapshot.horizon,
+            snapshot.ledger,
             snapshot.epoch,
             len(snapshot.top.rows),
             snapshot.top.whole,
@@ -233,7 +236,7 @@ def decode_snapshot(data: bytes) -> Snapshot:
     magic, checksum = _HEAD.unpack_from(data)
     if magic != _MAGIC or checksum != zlib.crc32(memoryview(data)[_HEAD.size :]):
         raise SnapshotBroken
-    number, made_ms, caught_up_ms, horizon, epoch, top_count, whole = _SEASON.unpack_from(
+    number, made_ms, caught_up_ms, horizon, ledger, epoch, top_count, whole = _SEASON.unpack_from(
         data, _HEAD.size
     )
     at = _HEAD.size + _SEASON.size
@@ -246,7 +249,7 @@ def decode_snapshot(data: bytes) -> Snapshot:
         sketches.append(Sketch(count, ranks, data[at : at + steps * KEY_BYTES]))
         at += steps * KEY_BYTES
     top = Top(rows_of(data[at : at + top_count * ROW_BYTES]), whole)
-    return Snapshot(number, made_ms, caught_up_ms, horizon, epoch, sketches, top)
+    return Snapshot(number, made_ms, caught_up_ms, horizon, ledger, epoch, sketches, top)
 
 
 def rows_of(blob: bytes) -> Sequence[tuple[bytes, bytes]]:

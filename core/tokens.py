@@ -32,8 +32,8 @@ _WATCH: Final = b"w1"
 class Writes:
     """What a consistency token stands for: transactions, each with the mask of its shards.
 
-    `season_number` is 0 where they reach into several seasons. `ledger` is the beginning of the name
-    of the ledger that gave them their ids; b"": the one of the moment when a token is made of them.
+    `season_number` is 0 where they reach into several seasons. `ledger` is the beginning of the
+    name of the ledger that gave them their ids; b"": that of the moment when a token is made.
     """
 
     season_number: int

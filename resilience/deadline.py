@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
@@ -24,6 +25,21 @@ def left_s(default_s: float) -> float:
     if end_s is None:
         return default_s
     return max(0.0, min(default_s, end_s - time.monotonic()))
+
+
+@contextmanager
+def half_the_time() -> Iterator[None]:
+    """Leaves what runs inside half of the time that the caller has; without a deadline, all."""
+    end_s = DEADLINE_S.get()
+    if end_s is None:
+        yield
+        return
+    now_s = time.monotonic()
+    token = DEADLINE_S.set(now_s + (end_s - now_s) / 2)
+    try:
+        yield
+    finally:
+        DEADLINE_S.reset(token)
 
 
 async def within(

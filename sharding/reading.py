@@ -16,8 +16,8 @@ from sharding.replies import NodeLost, Reply, unavailable
 from sharding.router import Router
 
 _FINAL: Final = (b"BEHIND", b"SUSPECT")
-"""What only a shard's own node says of it: that it lacks a transaction, or may lack acknowledged ones
-since another history of writes goes on there."""
+"""What only a shard's own node says of it: that it lacks a transaction, or may lack some that were
+acknowledged, since another history of writes goes on there."""
 
 Replies = dict[int, list[Reply]]
 """Per shard its reply to each round."""

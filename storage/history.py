@@ -20,7 +20,7 @@ index_item(e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state, e.ach
 """
 """Sort orders are 1 (descending) and 2 (ascending): minus 2 gives the flips, -1 and 0."""
 
-_LEDGER: Final = """
+LEDGER: Final = """
 substr(sha256(convert_to(
   concat_ws(':', (select system_identifier from pg_control_system()),
             substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
@@ -31,12 +31,12 @@ the old one until the first checkpoint after a promotion."""
 
 _HORIZON: Final = Statement.of("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 _POINT: Final = Statement.of(
-    f"select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, {_LEDGER}"
+    f"select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, {LEDGER}"
 )
 _CHANGES: Final = Statement.of(f"""
 with bounds as materialized (
   select pg_snapshot_xmin(s) as horizon, pg_snapshot_xmax(s) as newest,
-         %(since)s::text::xid8 as since, {_LEDGER} as ledger
+         %(since)s::text::xid8 as since, {LEDGER} as ledger
   from pg_current_snapshot() s
 )
 select b.horizon::text::bigint, b.newest::text::bigint, t.below::text::bigint, b.ledger,

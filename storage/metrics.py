@@ -38,8 +38,21 @@ OUTBOX_ROWS: Final = Gauge(
     "Transactions that the outbox remembers, as PostgreSQL estimates it.",
     multiprocess_mode="livemostrecent",
 )
+SHADOW_READS: Final = Counter(
+    "standings_shadow_reads", "Answers of the index that were held against PostgreSQL."
+)
+SHADOW_DIFFERENCES: Final = Counter(
+    "standings_shadow_differences", "Those of them that differed, and still did a second later."
+)
 
 OUTCOMES: Final[Mapping[Outcome, Counter]] = {
     outcome: SUBMISSIONS.labels(outcome.name.lower()) for outcome in Outcome
 }
 """Of recorded submissions; one that failed counts under the reason of its error."""
+
+
+def shadow_compared(differ: bool) -> None:  # noqa: FBT001 - as core.shadow_reads calls it
+    """Counts a comparison."""
+    SHADOW_READS.inc()
+    if differ:
+        SHADOW_DIFFERENCES.inc()

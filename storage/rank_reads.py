@@ -19,8 +19,8 @@ from core.types import ALL_SHARDS, EntryState, shard_of
 from resilience.bulkhead import Bulkhead
 from resilience.errors import BulkheadFull
 from storage.pool import Pool
-from storage.rank_counts import BEHIND_ALL, Estimate, place_of
-from storage.rank_season import Found, SeasonRead
+from storage.rank_counts import BEHIND_ALL, Estimate
+from storage.rank_season import Found, SeasonRead, span
 from storage.rank_statements import AROUND, COUNT, USERS, WINDOW
 from storage.rank_writes import RecentWrites
 from storage.settings import PostgresSettings
@@ -175,7 +175,7 @@ class PostgresIndex:
         snapshot = self._snapshots.newest(season_number)
         if snapshot is None or not snapshot.horizon:
             return None
-        writes = await self._writes.since(season_number, snapshot.horizon, now=now)
+        writes = await self._writes.since(snapshot, now=now)
         return None if writes is None else Estimate(snapshot, writes)
 
 
@@ -195,7 +195,7 @@ async def _users(read: SeasonRead, user_ids: Sequence[int], cutoff_bytes: int) -
 async def _window(
     read: SeasonRead, point: bytes, *, above: int, below: int, within: KeyRange
 ) -> Window:
-    found = await read.ask(WINDOW, read.stops([point]), **_span(point, above, below, within))
+    found = await read.ask(WINDOW, read.stops([point]), **span(point, above, below, within))
     if not point and within == KeyRange() and len(found.below) < below:
         return Window(0, (), found.below, read.view_of_all(len(found.below)))
     counts = RoughCounts.of(found.before([point], read.shards))
@@ -207,7 +207,7 @@ async def _top(read: SeasonRead, offset: int, limit: int) -> PageSlice:
     too far down for that.
     """
     rows_max = limit if offset == 0 else min(offset + limit, TOP_ROWS_MAX)
-    found = await read.ask(WINDOW, read.stops(), **_span(b"", 0, rows_max, KeyRange()))
+    found = await read.ask(WINDOW, read.stops(), **span(b"", 0, rows_max, KeyRange()))
     rows = found.below
     if len(rows) < rows_max:
         view = read.view_of_all(len(rows))
@@ -217,16 +217,3 @@ async def _top(read: SeasonRead, offset: int, limit: int) -> PageSlice:
         view = read.view(found, RoughCounts.of([]))
     before = min(offset, len(rows))
     return PageSlice(before, rows[before : before + limit], view)
-
-
-def _span(point: bytes, above: int, below: int, within: KeyRange) -> dict[str, object]:
-    """What the statement of a window is told."""
-    at, low = place_of(point), place_of(within.low)
-    high = place_of(within.high) if within.high else BEHIND_ALL
-    places = {"low": low, "high": high, "start": max(at, low), "end": min(at, high)}
-    return {
-        "above": above,
-        "below": below,
-        **{f"{name}_key": key for name, (key, _) in places.items()},
-        **{f"{name}_user": user for name, (_, user) in places.items()},
-    }

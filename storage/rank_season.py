@@ -8,7 +8,7 @@ from typing import Final
 
 from core.errors import IndexUnavailable
 from core.ordering import Item, decode_item
-from core.ports import IndexView
+from core.ports import IndexView, KeyRange
 from core.snapshots import Bounds, RoughCounts, rows_of
 from core.types import Source
 from storage.pool import Pool, query
@@ -126,6 +126,19 @@ class SeasonRead:
             source=Source.DATABASE,
             missing=frozenset(self.shards),
         )
+
+
+def span(point: bytes, above: int, below: int, within: KeyRange) -> dict[str, object]:
+    """What the statement of a window is told."""
+    at, low = place_of(point), place_of(within.low)
+    high = place_of(within.high) if within.high else BEHIND_ALL
+    places = {"low": low, "high": high, "start": max(at, low), "end": min(at, high)}
+    return {
+        "above": above,
+        "below": below,
+        **{f"{name}_key": key for name, (key, _) in places.items()},
+        **{f"{name}_user": user for name, (_, user) in places.items()},
+    }
 
 
 def _place(stop: bytes | None) -> tuple[bytes, int]:

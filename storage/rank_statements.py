@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from storage.history import LEDGER
 from storage.statement import Statement
 
 _LISTED: Final = """
@@ -106,7 +107,23 @@ union all {_side("above", _NO_USER, _AT_USER, "desc")}
 union all {_side("below", _AT_USER, _HIGH, "asc")}
 union all {_HEADS}
 """)
-WRITES: Final = Statement.of("""
+SKETCH: Final = Statement.of(f"""
+with listed as materialized (
+  select {_KEY} as key, row_number() over (order by e.rank_key, e.user_id) - 1 as rank
+  from entries e
+  where e.shard = %(shard)s::smallint and {_LISTED}
+),
+total as materialized (select count(*) as count from listed)
+select t.count, array_agg(l.rank order by l.rank), string_agg(l.key, ''::bytea order by l.rank)
+from total t
+left join listed l
+  on l.rank % greatest(1, (t.count + %(steps)s::bigint - 1) / %(steps)s) = 0
+  or l.rank = t.count - 1
+group by t.count
+""")  # noqa: S608  # constants of this module
+"""How many entries a shard has, and the keys of up to so many and one of them at equal distances.
+"""
+WRITES: Final = Statement.of(f"""
 with recent as materialized (
   select season_no, user_id from outbox
   where xid >= %(horizon)s::text::xid8 order by xid limit %(limit)s
@@ -117,10 +134,10 @@ written as (
   where w.season_no = %(season_no)s::integer
   group by 1
 )
-select (select count(*) < %(limit)s from recent)
+select {LEDGER} = %(ledger)s and (select count(*) < %(limit)s from recent)
        and (select below <= %(horizon)s::text::xid8 from outbox_trimmed),
        array(select shard::integer from written order by shard),
        array(select writes from written order by shard)
-""")
-"""The entries of a season that were written since a horizon, by shard, each once; whether the
-outbox still has them all, and no more than so many transactions."""
+""")  # noqa: S608  # constants of these modules
+"""The entries of a season that were written since a horizon, by shard, each once; first, whether
+the horizon is of this ledger, and the outbox still has them all and not too many transactions."""

@@ -10,6 +10,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from core.ports import Clock
+from core.snapshots import Snapshot
 from storage.pool import Pool, query
 from storage.rank_statements import WRITES
 
@@ -18,7 +19,7 @@ _SEASONS_MAX: Final = 1_000
 _TRANSACTIONS_MAX: Final = 2_000
 """More of them since a snapshot make counting them dearer than what the snapshot saves."""
 
-_Asked = tuple[int, int]
+_Asked = tuple[int, int, bytes]
 _Writes = Mapping[int, int]
 
 
@@ -32,12 +33,13 @@ class RecentWrites:
         self._known: LRUCache[_Asked, tuple[float, _Writes | None]] = LRUCache(_SEASONS_MAX)
         self._looking: dict[_Asked, asyncio.Task[_Writes | None]] = {}
 
-    async def since(self, season_number: int, horizon: int, *, now: bool) -> _Writes | None:
-        """Entries written by transactions from `horizon` on, by shard; None where there are too
-        many to tell, or the outbox has forgotten some. `now`: also what was committed in the last
-        250 ms. Raises LedgerUnavailable.
+    async def since(self, snapshot: Snapshot, *, now: bool) -> _Writes | None:
+        """Entries of the season that were written by transactions which a snapshot may lack, by
+        shard; None where that cannot be told: there are too many, the outbox has forgotten some, or
+        it is another ledger. `now`: also what was committed in the last 250 ms. Raises
+        LedgerUnavailable.
         """
-        asked = season_number, horizon
+        asked = snapshot.season_number, snapshot.horizon, snapshot.ledger
         if now:
             return await self._look(asked)
         known = self._known.get(asked)
@@ -52,12 +54,17 @@ class RecentWrites:
         return await asyncio.shield(task)
 
     async def _look(self, asked: _Asked) -> _Writes | None:
-        season_number, horizon = asked
+        season_number, horizon, ledger = asked
         began_s = self._clock.monotonic_s()
         ((told, shards, writes),) = await query(
             self._pool,
             WRITES,
-            {"season_no": season_number, "horizon": str(horizon), "limit": _TRANSACTIONS_MAX},
+            {
+                "season_no": season_number,
+                "horizon": str(horizon),
+                "ledger": ledger,
+                "limit": _TRANSACTIONS_MAX,
+            },
             timeout_s=self._timeout_s,
         )
         found = dict(zip(shards, writes, strict=True)) if told else None

@@ -14,7 +14,7 @@ local function begin(keys, args)
     -- T is from before this call, and the rows of every copy that can be of this incarnation are
     -- read after it: what was committed before T is in them, though it may be above the horizon.
     -- Nothing was acknowledged by this incarnation yet: whatever history goes on here has all.
-    redis.call('HSET', m, 'I', token, 'T', now_ms, 'L', ledger, 'R', history_here())
+    redis.call('HSET', m, 'I', token, 'T', now_ms, 'L', ledger, 'R', (history_here()))
     redis.call('UNLINK', d)
     redis.call('ZADD', d, -1, '')
   else

@@ -42,7 +42,7 @@ end
 -- As each_group, for groups that begin with m d h z xids. Replies epoch, live count and T, and what
 -- read(h, z, at, live) adds; `at` is the place of the group's sixth argument.
 local function each_shard(args, shared, extra, read)
-  local history = history_here()
+  local history = history_lately()
   return each_group(args, shared, 5 + extra, function(at)
     local h, z = args[at + 2], args[at + 3]
     local epoch, live, marked_ms = check_view(args[at], args[at + 1], h, z, args[at + 4], history)

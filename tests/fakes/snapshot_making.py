@@ -17,6 +17,7 @@ def snapshot_of(
     season_number: int = 1,
     made_ms: int = 0,
     horizon: int = 0,
+    ledger: bytes = bytes(8),
     steps: int = STEPS,
     top_rows_max: int = TOP_ROWS_MAX,
 ) -> Snapshot:
@@ -29,6 +30,7 @@ def snapshot_of(
         made_ms=made_ms,
         caught_up_ms=made_ms,
         horizon=horizon,
+        ledger=ledger,
         epoch=1,
         sketches=[sketch_of(keys, steps) for keys in shards],
         top=Top(rows[:top_rows_max], whole=len(rows) < top_rows_max),

@@ -149,11 +149,13 @@ class Scene:
 
     async def snapshot(self, *, steps: int = 256, top_rows_max: int = 1_000) -> Snapshot:
         """Takes one, of now."""
+        point = await self.rungs.kept.history.point()
         snapshot = snapshot_of(
             self.rows,
             season_number=self.season,
             made_ms=self.rungs.clock.now_ms(),
-            horizon=await self.rungs.kept.history.horizon(),
+            horizon=point.horizon,
+            ledger=point.ledger,
             steps=steps,
             top_rows_max=top_rows_max,
         )

@@ -92,7 +92,7 @@ async def test_a_second_failover_before_the_confirmation_is_noticed(
 async def fail_over_without(
     cluster: EmbeddedRedisCluster, write: Callable[[], Awaitable[None]]
 ) -> None:
-    """Kills the primary of SHARD; its replica takes over, and has nothing of what is written here."""
+    """Kills the primary of SHARD; its replica takes over without what is written here."""
     primary = await owner(cluster, SHARD)
     assert await until(partial(replicated, primary), timeout_s=5)
     (replica,) = [node for node in cluster.nodes if await _follows(node, primary)]

@@ -159,7 +159,7 @@ async def _require_equal_after_healing(kept: Kept, board: Board) -> None:
 
 
 async def _promoted(directory: Path) -> EmbeddedPostgres:
-    """A server over files that lag behind; it ends its recovery at once, on a timeline of its own."""
+    """A server over files that lag behind: it ends its recovery at once, on a new timeline."""
     data = directory / "postgres"
     (data / "recovery.signal").touch()
     with (data / "postgresql.auto.conf").open("a") as settings:

@@ -141,7 +141,13 @@ def test_half_a_snapshot_is_refused(cut: int) -> None:
 def test_a_snapshot_knows_when_it_was_made() -> None:
     """All that is said of it comes back."""
     snapshot = replace(
-        snapshot_of([]), season_number=2**31, made_ms=5, caught_up_ms=4, horizon=2**63, epoch=9
+        snapshot_of([]),
+        season_number=2**31,
+        made_ms=5,
+        caught_up_ms=4,
+        horizon=2**63,
+        ledger=b"12345678",
+        epoch=9,
     )
 
     assert decode_snapshot(encode_snapshot(snapshot)) == snapshot

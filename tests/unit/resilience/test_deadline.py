@@ -1,10 +1,11 @@
 """Waiting ends in time, whatever the call does."""
 
 import asyncio
+import time
 
 import pytest
 
-from resilience.deadline import within
+from resilience.deadline import DEADLINE_S, half_the_time, left_s, within
 
 
 class Stubborn:
@@ -64,3 +65,17 @@ async def test_a_caller_who_is_cancelled_goes_at_once() -> None:
 
     stubborn.let_go.set()
     await stubborn.ended.wait()
+
+
+def test_half_the_time_is_half_of_what_is_left() -> None:
+    """Inside; outside it is as before, and without a deadline there is nothing to halve."""
+    with half_the_time():
+        assert DEADLINE_S.get() is None
+    end_s = time.monotonic() + 10
+    token = DEADLINE_S.set(end_s)
+    try:
+        with half_the_time():
+            assert 4.9 < left_s(60) <= 5
+        assert DEADLINE_S.get() == end_s
+    finally:
+        DEADLINE_S.reset(token)
