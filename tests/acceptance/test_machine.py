@@ -19,7 +19,7 @@ from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.waiting import until
 from standings.v1 import admin_service_pb2 as pb
 from standings.v1 import admin_service_pb2_grpc as admin_grpc
-from standings_client import AsyncClient, Board, StandingsError
+from standings_client import AsyncClient, Board, Source, StandingsError
 from tests.fixtures.processes import ServerProcess, server_process
 from tests.fixtures.redis import empty
 from tests.fixtures.server import RunningServer, settings_for
@@ -151,14 +151,19 @@ async def test_read_only_and_back(standings: RunningServer) -> None:
 
 
 async def test_without_redis_scores_are_recorded(standings: RunningServer) -> None:
-    """With redis/* forced open a score is acknowledged and not indexed; it ends at its ttl."""
+    """With redis/* forced open a score is acknowledged and not indexed, and reads come from
+    PostgreSQL; it ends at its ttl.
+    """
     client = standings.client
     await client.boards.create(Board(board_id="arena"))
     async with operators(standings.admin_address) as admin:
         await admin.SetBreaker(setting("redis/*", ttl=Duration(seconds=3)))
         done = await client.submit_score("arena", 1, 5)
+        read = await client.list_entries("arena")
 
     assert not done.indexed
+    assert read.meta.source is Source.DATABASE
+    assert [(entry.user_id, entry.score) for entry in read.entries] == [(1, 5)]
 
     async def indexed() -> bool:
         return (await client.submit_score("arena", 1, 6)).indexed
