@@ -18,7 +18,7 @@ class ServerSettings(BaseModel):
     """Where games connect, host:port; port 0 takes a free one."""
     admin_address: _Address = "127.0.0.1:50052"
     """Where operators connect."""
-    workers: int = Field(default=0, ge=0, le=64)
+    workers: int = Field(default=0, ge=0, le=48)
     """Processes that serve. 0: one per core, but at most 4, because each has pools of its own and
     PostgreSQL, as it comes, takes 100 connections."""
     worker_memory_growth_max: float = Field(default=1.5, ge=0, le=100)

@@ -52,14 +52,18 @@ class UsedBoards:
         return self._known.get(board_id)
 
     async def run(self) -> None:
-        """Writes until it is cancelled."""
+        """Writes each second until it is cancelled."""
         while True:
-            used, self._used = self._used, {}
-            try:
-                await asyncio.to_thread(self._write, used)
-            except OSError as error:
-                _log.warning("the use of boards cannot be noted", extra={"reason": error.strerror})
+            await self.write()
             await asyncio.sleep(_WRITE_S)
+
+    async def write(self) -> None:
+        """Writes down what was noted since the last time; where that fails it is logged."""
+        used, self._used = self._used, {}
+        try:
+            await asyncio.to_thread(self._write, used)
+        except OSError as error:
+            _log.warning("the use of boards cannot be noted", extra={"reason": error.strerror})
 
     def _write(self, used: dict[int, Board]) -> None:
         now_s = self._clock.monotonic_s()

@@ -76,6 +76,7 @@ class Channels:
             reply = await sending
         except grpc.aio.AioRpcError as error:
             attempt = _attempt(call, number, start_s, error.code().name)
+            attempt = replace(attempt, message=error.details() or "")
             return Tried(attempt, _pushback_s(error))
         finally:
             sending.cancel()

@@ -78,6 +78,8 @@ class Attempt:
     told: tuple[Told, ...] = ()
     places: tuple[Place, ...] = ()
     meta: Meta | None = None
+    message: str = ""
+    """What an error said of itself."""
 
     @property
     def answered(self) -> bool:

@@ -127,9 +127,11 @@ def _children(pid: int) -> Sequence[int]:
 
 
 def _listeners(port: int) -> Sequence[str]:
-    """The sockets of this machine that listen on a port of IPv4."""
-    lines = [
-        line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
-    ]
+    """The sockets of this machine that listen on a port, whichever way they write the address."""
     ending = f":{port:04X}"
-    return [line[9] for line in lines[1:] if line[1].endswith(ending) and line[3] == _LISTEN]
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
+    ]
+    return [line[9] for line in lines if line[1].endswith(ending) and line[3] == _LISTEN]

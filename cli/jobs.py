@@ -11,18 +11,22 @@ def jobs() -> None:
     from bootstrap.log import configure_logging
     from bootstrap.settings import Settings
     from cli.failures import told
-    from cli.serving import run_jobs
+    from cli.serving import breaker_measures, measure, run_jobs
     from cli.stopping import stop_signal
     from cli.telling import metrics_told
     from server.metrics_endpoint import served
 
     async def run(settings: Settings) -> None:
         stop = stop_signal()
-        async with open_container(settings) as container:
-            running = asyncio.create_task(run_jobs(container))
+        async with open_container(settings, observer=breaker_measures()) as container:
+            running = [
+                asyncio.create_task(run_jobs(container)),
+                asyncio.create_task(measure(container)),
+            ]
             await stop.wait()
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     with told():
         settings = Settings.load()

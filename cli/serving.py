@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from jobs.runner import JobRunner
 from jobs.schedule import all_jobs
 from resilience.machine import MachineBusy
 from resilience.machine_worker import MachineWorker
+from resilience.metrics import PrometheusObserver
 from server.app import Server
 from server.health import Health
 from server.levers.fleet import FleetSync
@@ -61,7 +63,10 @@ async def serving(
     The stores must be named in the settings, and migrated. Raises NotConfigured,
     LedgerUnavailable.
     """
-    async with _measured(settings), open_container(settings) as container:
+    async with (
+        _measured(settings),
+        open_container(settings, observer=breaker_measures()) as container,
+    ):
         health = Health(("postgres", "redis"))
         member = _member(container, worker)
         fleet = FleetSync(
@@ -80,7 +85,7 @@ async def serving(
             asyncio.create_task(measure_levers(container.machine)),
             asyncio.create_task(keep_snapshots(container.keep_snapshots, settings.state.directory)),
             asyncio.create_task(_watch_stores(container, health)),
-            asyncio.create_task(_measure(container)),
+            asyncio.create_task(measure(container)),
         ]
         if with_jobs:
             background.append(asyncio.create_task(run_jobs(container)))
@@ -103,6 +108,12 @@ async def serving(
 async def _measured(settings: Settings) -> AsyncIterator[None]:
     with metrics_told(settings.metrics.address, served):
         yield
+
+
+@functools.cache
+def breaker_measures() -> PrometheusObserver:
+    """What the breakers are told to, once a process; made late, because it cannot be made twice."""
+    return PrometheusObserver()
 
 
 def _tell_of_bug(task: asyncio.Task[None]) -> None:
@@ -157,10 +168,11 @@ async def run_jobs(container: Container) -> None:
     await JobRunner(container.leadership, jobs).run()
 
 
-async def _measure(container: Container) -> None:
-    """Looks regularly at what has no moment of its own."""
+async def measure(container: Container) -> None:
+    """Looks regularly at what has no moment of its own; never returns by itself."""
     while True:
         container.pressure.measure(container.batcher.unsettled)
+        container.breakers.tell()
         await asyncio.sleep(_MEASURE_S)
 
 

@@ -19,6 +19,7 @@ NODE_COUNT: Final = 6
 SLOT_COUNT: Final = 16384
 SETTLE_TIMEOUT_S: Final = 30.0
 """A new cluster takes 2 s, which is built into the server; a failover some seconds more."""
+_SETTLE_LOOK_S: Final = 0.1
 
 
 class EmbeddedRedisCluster:
@@ -69,7 +70,8 @@ class EmbeddedRedisCluster:
         async def whole() -> bool:
             return all(await asyncio.gather(*(_sees_whole(node) for node in self.nodes)))
 
-        if not await until(whole, timeout_s=SETTLE_TIMEOUT_S):
+        # A look is eighteen connections: beside load it must not be the load.
+        if not await until(whole, timeout_s=SETTLE_TIMEOUT_S, interval_s=_SETTLE_LOOK_S):
             states = [await _state(node) for node in self.nodes]
             raise StartFailed(f"the cluster did not become whole: {states}")
 

@@ -48,7 +48,7 @@ def sketch_of(keys: Sequence[bytes], steps: int) -> Sketch:
 class HeldSnapshots:
     """The Snapshots port, from a dictionary."""
 
-    held: dict[int, Snapshot] = field(default_factory=dict)
+    held: dict[int, Snapshot] = field(default_factory=dict, repr=False)
 
     def newest(self, season_number: int) -> Snapshot | None:
         """The one that is held."""

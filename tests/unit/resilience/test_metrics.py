@@ -11,9 +11,10 @@ def test_every_count_has_its_name() -> None:
     """Calls by their end, refusals by their reason, changes, states, rates and second tries."""
     registry, clock = CollectorRegistry(), FakeClock()
     observer = PrometheusObserver(registry)
-    breakers = some_breakers("redis/shard-00", clock=clock, observer=observer)
+    breakers = some_breakers("redis/shard-00", "redis/shard-01", clock=clock, observer=observer)
     call(breakers["redis/shard-00"], Outcome.OK)
     trip(breakers["redis/shard-00"])
+    call(breakers["redis/shard-01"], Outcome.OK, took_s=1.0)
     breakers.tell()
     observer.retried("redis/shard-00", denied=False)
     observer.retried("redis/shard-00", denied=True)
@@ -31,6 +32,7 @@ def test_every_count_has_its_name() -> None:
         'standings_breaker_not_permitted_total{name="redis/shard-00",why="open"} 3.0',
         'standings_retry_total{target="redis/shard-00"} 1.0',
         "standings_retry_budget_denied_total 1.0",
+        'standings_breaker_slow_rate{name="redis/shard-01"} 1.0',
         "standings_abandoned_tasks 1.0",
     ):
         assert line in text
