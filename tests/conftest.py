@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.server",
     "tests.fixtures.keeping",
+    "tests.fixtures.rungs",
 ]

@@ -3,198 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 import sharding.snapshots
 import storage.snapshots
-from core.clock import SystemClock
 from core.errors import IndexUnavailable
-from core.ordering import Item
 from core.ports import EntryReads, Freshness, IndexView, KeyRange, PageSlice
-from core.snapshot_ports import SnapshotSource
-from core.snapshots import Snapshot, decode_snapshot, encode_snapshot
+from core.snapshots import decode_snapshot, encode_snapshot
 from core.types import (
     ALL_SHARDS,
     INT64_MAX,
-    AuditNote,
-    Board,
-    EntryState,
-    Operator,
     SortOrder,
     Source,
     shard_of,
 )
-from sharding.index import RedisIndex
-from sharding.router import Router
-from sharding.settings import RedisSettings
-from sharding.snapshots import RedisSnapshots
 from storage import rank_reads, rank_season, rank_writes
-from storage.pool import PoolUse, open_pool
-from storage.rank_reads import PostgresIndex
-from storage.removal import PostgresRemoval
-from storage.settings import PostgresSettings
-from storage.snapshots import PostgresSnapshots
-from tests.fakes.making import board_spec, submission
-from tests.fakes.memory_index import MemoryIndex
-from tests.fakes.snapshot_making import HeldSnapshots, Row, snapshot_of
-from tests.fixtures.keeping import Kept
+from tests.fixtures.rungs import Rungs, Scene
 
 pytestmark = [pytest.mark.both_postgres, pytest.mark.timeout(300)]
 
-NOTE = AuditNote("test", "test", "test")
 ANY = Freshness()
-_names = (f"entry-reads-{number}" for number in itertools.count(1))
-
-
-@dataclass
-class Rungs:
-    """Everybody who can be asked, on the same stores."""
-
-    kept: Kept
-    removal: PostgresRemoval
-    snapshots: HeldSnapshots
-    database: PostgresIndex
-    sources: Sequence[SnapshotSource]
-    clock: SystemClock = field(default_factory=SystemClock)
-
-
-@pytest.fixture
-async def rungs(kept: Kept) -> AsyncIterator[Rungs]:
-    """The index, the database and snapshots."""
-    settings = PostgresSettings(dsn=SecretStr(kept.dsn), read_timeout_ms=10_000)
-    async with AsyncExitStack() as stack:
-        write, read, jobs = [
-            await stack.enter_async_context(open_pool(settings, kept.dsn, use))
-            for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)
-        ]
-        snapshots, clock = HeldSnapshots({}), SystemClock()
-        redis = RedisSettings(
-            nodes=kept.cluster.addresses, operation_timeout_s=5, response_timeout_s=5
-        )
-        router = Router(redis, rng=random.Random(1))
-        await router.open()
-        stack.push_async_callback(router.aclose)
-        yield Rungs(
-            kept,
-            PostgresRemoval(settings, write=write, jobs=jobs),
-            snapshots,
-            PostgresIndex(settings, read, snapshots, clock),
-            (
-                RedisSnapshots(router, RedisIndex(router), kept.keeping, clock),
-                PostgresSnapshots(jobs, kept.history, clock),
-            ),
-        )
-
-
-@dataclass
-class Scene:
-    """A board with entries, and what is right."""
-
-    rungs: Rungs
-    board: Board
-    memory: MemoryIndex
-    dice: random.Random
-    score_max: int
-
-    @classmethod
-    async def of(
-        cls, rungs: Rungs, orders: tuple[SortOrder, SortOrder], score_max: int, seed: int
-    ) -> Scene:
-        """An empty board."""
-        spec = board_spec(
-            next(_names),
-            sort_order=orders[0],
-            subscore_sort_order=orders[1],
-            operator=Operator.SET,
-        )
-        board = await rungs.kept.boards.create(spec)
-        await rungs.kept.build_missing()
-        await rungs.kept.heal()
-        return cls(rungs, board, MemoryIndex(), random.Random(seed), score_max)
-
-    @property
-    def season(self) -> int:
-        """The season that is played."""
-        return self.board.season.number
-
-    @property
-    def rows(self) -> list[Row]:
-        """The rows of everybody who counts, in order."""
-        return sorted((i.key, i.tail) for i in self._items() if i.state is EntryState.LIVE)
-
-    @property
-    def users(self) -> list[int]:
-        """Everybody with an entry, a hidden one too."""
-        return sorted(item.user_id for item in self._items())
-
-    def newcomers(self, count: int) -> list[int]:
-        """Users without entries; every third one of the same shard."""
-        drawn = {self.dice.randrange(1, INT64_MAX) for _ in range(count)}
-        return [user - user % 16 if user % 3 == 0 else user for user in drawn]
-
-    async def submit(self, user_ids: Sequence[int]) -> None:
-        """Gives each of these users a new result."""
-        items = [
-            submission(
-                user_id,
-                self.dice.randint(-self.score_max, self.score_max),
-                self.dice.randint(-1, 1),
-                board_id=self.board.spec.board_id,
-            )
-            for user_id in user_ids
-        ]
-        for first in range(0, len(items), 512):
-            result = await self.rungs.kept.record(self.board, items[first : first + 512])
-            for xid, changes in result.changes.items():
-                await self.memory.apply(xid, changes)
-                assert await self.rungs.kept.index.apply(xid, changes) == frozenset()
-
-    async def hide(self, user_ids: Sequence[int]) -> None:
-        """Hides some users."""
-        for user_id in user_ids:
-            hiding = await self.rungs.removal.hide(user_id, self.board, NOTE)
-            for xid, changes in hiding.sweep.changes.items():
-                await self.memory.apply(xid, changes)
-                await self.rungs.kept.index.apply(xid, changes)
-
-    async def snapshot(self, *, steps: int = 256, top_rows_max: int = 1_000) -> Snapshot:
-        """Takes one, of now."""
-        point = await self.rungs.kept.history.point()
-        snapshot = snapshot_of(
-            self.rows,
-            season_number=self.season,
-            made_ms=self.rungs.clock.now_ms(),
-            horizon=point.horizon,
-            ledger=point.ledger,
-            steps=steps,
-            top_rows_max=top_rows_max,
-        )
-        self.rungs.snapshots.held[self.season] = snapshot
-        return snapshot
-
-    def point(self) -> bytes:
-        """A key, the place behind one, the beginning of one, or either end."""
-        keys = [key for key, _ in self.rows] or [bytes(32)]
-        key = self.dice.choice(keys)
-        return self.dice.choice([b"", key, key + b"\0", key[:16], key[:8], b"\xff" * 17])
-
-    def shards(self) -> Sequence[int]:
-        """All of them, or some."""
-        return self.dice.choice(
-            [ALL_SHARDS, sorted(self.dice.sample(ALL_SHARDS, self.dice.randint(1, 15)))]
-        )
-
-    def _items(self) -> list[Item]:
-        return list(self.memory.items.get(self.season, {}).values())
 
 
 @dataclass
