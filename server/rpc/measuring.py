@@ -113,7 +113,6 @@ class Sources:
         counters = {
             value: metrics.READS.labels(label, name.removeprefix("SOURCE_").lower())
             for name, value in types_pb2.Source.items()
-            if value
         }
 
         async def looked_at(request: Message, call: CallContext) -> Any:  # noqa: ANN401
