@@ -40,6 +40,7 @@ _RULES: Final[Mapping[type[BaseException], Rule]] = {
     errors.BoardNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     errors.SeasonNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     errors.EntryNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
+    errors.OperationNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     UnknownComponent: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     UnknownBreaker: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     errors.BoardExists: Rule(StatusCode.ALREADY_EXISTS, logging.INFO),
