@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import IndexUnavailable
-from core.ports import IndexKeeping, LedgerHistory, LedgerPoint
+from core.ports import IndexKeeping, LedgerHistory, LedgerPoint, LoadedChunk
 from core.types import SHARD_COUNT
 
 _CHUNK_SIZE: Final = 1_000
@@ -17,6 +17,9 @@ _CHUNK_SIZE: Final = 1_000
 _SHARDS_AT_ONCE: Final = 3
 """In this process, whoever asks. PostgreSQL prepares the next chunks while Redis takes in these;
 the healer and the health checks need the connections that are left."""
+
+
+Loaded = Callable[[LoadedChunk], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,15 @@ class BuildIndex:
         await self.pairs([(season_number, shard) for shard in range(SHARD_COUNT)])
 
     async def pairs(
-        self, pairs: Sequence[tuple[int, int]], *, loaded: Callable[[int], None] | None = None
+        self, pairs: Sequence[tuple[int, int]], *, loaded: Loaded | None = None
     ) -> None:
         """Builds some (season_number, shard). Raises Unavailable when one could not be built;
-        the others are built all the same. `loaded` is told of entries as they are copied.
+        the others are built all the same. `loaded` is given each chunk that was copied.
         """
         start = await self.history.point()
         built = await asyncio.gather(
-            *(self._build_in_turn(pair, start, loaded or _silent) for pair in pairs), return_exceptions=True
+            *(self._build_in_turn(pair, start, loaded or _silent) for pair in pairs),
+            return_exceptions=True,
         )
         for outcome in built:
             if isinstance(outcome, BaseException):
@@ -52,13 +56,13 @@ class BuildIndex:
             raise IndexUnavailable
 
     async def _build_in_turn(
-        self, pair: tuple[int, int], start: LedgerPoint, loaded: Callable[[int], None]
+        self, pair: tuple[int, int], start: LedgerPoint, loaded: Loaded
     ) -> bool:
         async with self.turns:
             return await self._build(*pair, start, loaded)
 
     async def _build(
-        self, season_number: int, shard: int, start: LedgerPoint, loaded: Callable[[int], None]
+        self, season_number: int, shard: int, start: LedgerPoint, loaded: Loaded
     ) -> bool:
         token = uuid.uuid4().hex
         if not await self.keeping.begin(season_number, shard, token=token, start=start):
@@ -76,12 +80,12 @@ class BuildIndex:
                 if not taken:
                     return False
                 chunks += 1
-                loaded(chunk.count)
+                loaded(chunk)
                 after_user_id = chunk.last_user_id
             if chunk.count < _CHUNK_SIZE:
                 break
         return await self.keeping.swap(season_number, shard, token=token, chunks=chunks)
 
 
-def _silent(_count: int) -> None:
+def _silent(_chunk: LoadedChunk) -> None:
     """Tells nobody."""

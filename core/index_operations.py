@@ -10,7 +10,8 @@ from typing import Final
 from core.build_index import BuildIndex
 from core.errors import IndexUnavailable, IndexUnbuilt
 from core.operations import Operation, OperationKind, Operations, OperationShard, Progress
-from core.ports import Boards
+from core.ordering import live_count
+from core.ports import Boards, LoadedChunk
 from core.types import ALL_SHARDS, Board
 from core.verify_index import PairCheck, VerifyIndex
 
@@ -124,12 +125,12 @@ class IndexOperations:
         return None
 
     async def _rebuild(self, board: Board, shard: int) -> int:
-        """Builds a shard of a season; how many entries were copied."""
+        """Builds a shard of a season; how many entries it has."""
         count = 0
 
-        def loaded(entries: int) -> None:
+        def loaded(chunk: LoadedChunk) -> None:
             nonlocal count
-            count += entries
+            count += live_count(chunk.items)
 
         for tries_left in reversed(range(_TRIES)):
             count = 0

@@ -9,11 +9,10 @@ from hashlib import sha256
 from typing import Final
 
 from core.errors import IndexUnavailable
-from core.ordering import EntryState, decode_item
+from core.ordering import ITEM_BYTES
 from core.ports import Clock, IndexKeeping, LedgerHistory
 from core.verify_ports import IndexedValue, IndexPieces, LedgerPieces
 
-_ITEM_BYTES: Final = 44
 _USER_BYTES: Final = 8
 _REVISION: Final = slice(24, 30)
 """Of a value; the same six bytes as in an item, without the user before it."""
@@ -58,17 +57,21 @@ class VerifyIndex:
         """Raises LedgerUnavailable, IndexUnbuilt, IndexUnavailable."""
         pair = (season_number, shard)
         live_count, ledger_digest, others = await self._ledger_digest(pair, step)
-        index_count, index_digest, doubtful = await self._index_digest(pair)
+        index_count, index_digest, strays = await self._index_digest(pair)
+        doubtful: set[int] = set()
         for part in _parts(list(others)):
             doubtful |= _unequal(others, await self.index.values(*pair, part), part)
         if (live_count, ledger_digest) != (index_count, index_digest):
             doubtful |= await self._compare(pair, step)
-        return PairCheck(live_count, index_count, await self._settle(pair, sorted(doubtful)))
+        # A set and a value that contradict each other do so at one instant: that is for certain.
+        different = strays | await self._settle(pair, sorted(doubtful - strays))
+        return PairCheck(live_count, index_count, sorted(different))
 
     async def _ledger_digest(
         self, pair: tuple[int, int], step: Step
     ) -> tuple[int, int, dict[int, bytes]]:
-        count, digest, others = 0, 0, {}
+        count, digest = 0, 0
+        others: dict[int, bytes] = {}
         after: int | None = 0
         while after is not None:
             piece = await self.ledger.piece(*pair, after_user_id=after)
@@ -80,14 +83,15 @@ class VerifyIndex:
         return count, digest, others
 
     async def _index_digest(self, pair: tuple[int, int]) -> tuple[int, int, set[int]]:
-        count, digest, strays = 0, 0, set()
+        count, digest = 0, 0
+        strays: set[int] = set()
         after = b""
-        while (piece := await self.index.piece(*pair, after=after)).keys:
+        while (piece := await self.index.piece(*pair, after=after)).items:
             # A thousand at a time: the loop has others to serve in between.
-            digest += sum(int.from_bytes(sha256(key).digest()[:8]) for key in piece.keys)
-            count += len(piece.keys)
+            digest += sum(int.from_bytes(sha256(item).digest()[:8]) for item in piece.items)
+            count += len(piece.items)
             strays |= set(piece.strays)
-            after = piece.keys[-1]
+            after = piece.last_key
         return count, digest & _DIGEST_MASK, strays
 
     async def _compare(self, pair: tuple[int, int], step: Step) -> set[int]:
@@ -106,15 +110,15 @@ class VerifyIndex:
             if chunk.count < _USERS_MAX:
                 break
         after = b""
-        while (piece := await self.index.piece(*pair, after=after)).keys:
-            user_ids = [int.from_bytes(key[-_USER_BYTES:]) for key in piece.keys]
+        while (piece := await self.index.piece(*pair, after=after)).items:
+            user_ids = [int.from_bytes(item[:_USER_BYTES]) for item in piece.items]
             told = await self._told(pair, user_ids)
             doubtful |= {user_id for user_id in user_ids if user_id not in told}
-            after = piece.keys[-1]
+            after = piece.last_key
             await step(0)
         return doubtful
 
-    async def _settle(self, pair: tuple[int, int], user_ids: Sequence[int]) -> Sequence[int]:
+    async def _settle(self, pair: tuple[int, int], user_ids: Sequence[int]) -> set[int]:
         """Those of some users whose entries differ for certain."""
         certain: set[int] = set()
         older: dict[int, bytes] = {}
@@ -131,7 +135,7 @@ class VerifyIndex:
             for part in _parts(list(older)):
                 shown = await self.index.values(*pair, part)
                 certain |= {user for user in part if not _is_newer(shown.get(user), older[user])}
-        return sorted(certain)
+        return certain
 
     async def _told(self, pair: tuple[int, int], user_ids: Iterable[int]) -> dict[int, bytes]:
         """What the ledger says of some users, as the index would have it."""
@@ -150,7 +154,7 @@ class VerifyIndex:
 
 def _values_of(items: bytes) -> dict[int, bytes]:
     """The values in some items, by user."""
-    parts = (items[at : at + _ITEM_BYTES] for at in range(0, len(items), _ITEM_BYTES))
+    parts = (items[at : at + ITEM_BYTES] for at in range(0, len(items), ITEM_BYTES))
     return {int.from_bytes(item[:_USER_BYTES]): item[_USER_BYTES:] for item in parts}
 
 
@@ -158,11 +162,7 @@ def _unequal(
     told: Mapping[int, bytes], shown: Mapping[int, IndexedValue], user_ids: Iterable[int]
 ) -> set[int]:
     """The users of whom the two sides do not say the same."""
-    return {
-        user_id
-        for user_id in user_ids
-        if _differs(shown.get(user_id), told.get(user_id))
-    }
+    return {user_id for user_id in user_ids if _differs(shown.get(user_id), told.get(user_id))}
 
 
 def _differs(shown: IndexedValue | None, told: bytes | None) -> bool:

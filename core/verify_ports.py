@@ -10,7 +10,7 @@ from typing import Protocol
 @dataclass(frozen=True, slots=True)
 class LedgerPiece:
     """Some entries of a (season, shard) in the order of their users: how many are live, the sum of
-    the first eight bytes of the SHA-256 of their keys, and the items of the others, end to end.
+    the first eight bytes of the SHA-256 of their items, and the items of the others, end to end.
 
     `last_user_id` None: there are no more.
     """
@@ -23,12 +23,17 @@ class LedgerPiece:
 
 @dataclass(frozen=True, slots=True)
 class IndexPiece:
-    """Some keys of a (season, shard) in their order, and the users among them whose own values say
-    that they stand elsewhere.
+    """Some entries of a (season, shard) in rank order, as items, and the users among them whose own
+    values say that they stand elsewhere.
     """
 
-    keys: Sequence[bytes]
+    items: Sequence[bytes]
     strays: Sequence[int]
+
+    @property
+    def last_key(self) -> bytes:
+        """Where the next piece begins."""
+        return self.items[-1][8:32] + self.items[-1][:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class IndexPieces(Protocol):
     """The index's side. Each method raises IndexUnbuilt and IndexUnavailable."""
 
     async def piece(self, season_number: int, shard: int, *, after: bytes) -> IndexPiece:
-        """The next keys behind one; none at the end. Cost: a millisecond of the shard's node."""
+        """The next entries behind a key, none at the end. Cost: a millisecond of the node."""
 
     async def values(
         self, season_number: int, shard: int, user_ids: Sequence[int]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from core.errors import IndexUnavailable, IndexUnbuilt
-from core.ordering import KEY_BYTES
+from core.ordering import PREFIX_BYTES
 from core.verify_ports import IndexedValue, IndexPiece
 from sharding.keys import meta_key, season_keys
 from sharding.library import LIBRARY, Argument
@@ -15,6 +15,9 @@ from sharding.replies import Reply
 from sharding.router import Router
 
 _KEYS: Final = 1_000
+_KEY: Final = struct.Struct(f"{PREFIX_BYTES}s8s")
+_TAIL: Final = struct.Struct("12s")
+"""Of a value: the revision, the state and the time."""
 
 
 class RedisIndexPieces:
@@ -26,10 +29,9 @@ class RedisIndexPieces:
     async def piece(self, season_number: int, shard: int, *, after: bytes) -> IndexPiece:
         """See `IndexPieces.piece`."""
         match await self._call("keys_behind", season_number, shard, (after, _KEYS)):
-            case [bytes(keys), bytes(strays)]:
-                places = range(0, len(keys), KEY_BYTES)
+            case [bytes(keys), bytes(tails), bytes(strays)]:
                 return IndexPiece(
-                    [keys[place : place + KEY_BYTES] for place in places],
+                    [user + prefix + tail for (prefix, user), tail in _pairs(keys, tails)],
                     struct.unpack(f">{len(strays) // 8}Q", strays),
                 )
         raise IndexUnavailable([shard])
@@ -61,3 +63,8 @@ class RedisIndexPieces:
         if isinstance(reply, Exception):
             raise IndexUnavailable([shard]) from reply
         return reply
+
+
+def _pairs(keys: bytes, tails: bytes) -> Iterable[tuple[tuple[bytes, bytes], bytes]]:
+    """Each key in its two parts, with its tail."""
+    return zip(_KEY.iter_unpack(keys), (tail for (tail,) in _TAIL.iter_unpack(tails)), strict=True)

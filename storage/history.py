@@ -30,12 +30,10 @@ substr(sha256(convert_to(
 the old one until the first checkpoint after a promotion."""
 
 _HORIZON: Final = Statement.of("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-_POINT: Final = Statement.of(
-    f"""
+_POINT: Final = Statement.of(f"""
 select pg_snapshot_xmin(s)::text::bigint, {LEDGER}, pg_snapshot_xmax(s)::text::bigint
 from pg_current_snapshot() s
-"""
-)
+""")  # noqa: S608
 _CHANGES: Final = Statement.of(f"""
 with bounds as materialized (
   select pg_snapshot_xmin(s) as horizon, pg_snapshot_xmax(s) as newest,

@@ -16,8 +16,8 @@ _DIGEST_MASK: Final = 2**64 - 1
 
 _PIECE: Final = Statement.of(f"""
 select count(*) filter (where state = 0),
-       coalesce(sum(('x' || encode(substr(sha256(substr(item, 9, 24) || substr(item, 1, 8)), 1, 8),
-                                   'hex'))::bit(64)::bigint) filter (where state = 0), 0)::text,
+       coalesce(sum(('x' || encode(substr(sha256(item), 1, 8), 'hex'))::bit(64)::bigint)
+                filter (where state = 0), 0)::text,
        coalesce(string_agg(item, ''::bytea) filter (where state <> 0), ''::bytea),
        max(user_id), count(*)
 from (

@@ -38,9 +38,10 @@ class OperationMethods:
     async def list_operations(
         self, _request: pb.ListOperationsRequest, _call: CallContext
     ) -> pb.ListOperationsResponse:
-        """All of the last day."""
+        """All of the last day; what each found is told by get_operation alone."""
         found = await self.index_operations.operations.all()
-        return pb.ListOperationsResponse(operations=map(codec.encode_operation, found))
+        briefs = [codec.encode_operation(one, brief=True) for one in found]
+        return pb.ListOperationsResponse(operations=briefs)
 
     async def cancel_operation(
         self, request: pb.CancelOperationRequest, _call: CallContext

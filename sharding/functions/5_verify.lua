@@ -16,26 +16,27 @@ local function stands_at(value, key)
   return value and state_of(value) == LIVE and string.sub(value, 1, 24) == string.sub(key, 1, 24)
 end
 
--- keys: m h z; args: the key to go on behind, count. Replies the next keys, and the users whose
--- values say that they stand elsewhere.
+-- keys: m h z; args: the key to go on behind, count. Replies the next keys, for each the rest of its
+-- user's value, and the users whose values say that they stand elsewhere.
 local function keys_behind(keys, args)
   local trouble = trouble_of(keys)
   if trouble then
     return trouble
   end
   local found = redis.call('ZRANGE', keys[3], '(' .. args[1], '+', 'BYLEX', 'LIMIT', 0, args[2])
-  local owners, strays = {}, {}
+  local owners, tails, strays = {}, {}, {}
   for i, key in ipairs(found) do
     owners[i] = string.sub(key, 25)
   end
   if #owners > 0 then
     for i, value in ipairs(redis.call('HMGET', keys[2], unpack(owners))) do
+      tails[i] = string.sub(value or string.rep('\0', 36), 25)
       if not stands_at(value, found[i]) then
         strays[#strays + 1] = owners[i]
       end
     end
   end
-  return { table.concat(found), table.concat(strays) }
+  return { table.concat(found), table.concat(tails), table.concat(strays) }
 end
 
 -- keys: m h z; args: users. Replies for each its value, or nothing; and '1' where it has a key to

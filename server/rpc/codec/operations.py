@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
-
 from core.errors import InvalidInput
 from core.operations import Operation, OperationShard
 from core.types import SHARD_COUNT
 from server.rpc.codec import fields
-from server.rpc.status import DOMAIN, code_of
+from server.rpc.status import later_status
 from standings.v1 import admin_service_pb2 as pb
 
 
@@ -26,9 +23,10 @@ def decode_scope(
     return board_id, list(request.shards)
 
 
-def encode_operation(operation: Operation) -> pb.Operation:
-    """One operation."""
+def encode_operation(operation: Operation, *, brief: bool = False) -> pb.Operation:
+    """One operation; a brief one without its shards, of which a list could not carry all."""
     ended_ms = operation.end_time_ms
+    failed = operation.error_reason != ""
     return pb.Operation(
         operation_id=operation.operation_id,
         kind=pb.OperationKind.ValueType(operation.kind),
@@ -38,8 +36,8 @@ def encode_operation(operation: Operation) -> pb.Operation:
         done_count=operation.done_count,
         total_count=operation.total_count,
         entry_count=operation.entry_count,
-        shards=map(_encode_shard, operation.shards),
-        error=_encode_error(operation),
+        shards=() if brief else map(_encode_shard, operation.shards),
+        error=later_status(operation.error_reason, operation.error_text) if failed else None,
     )
 
 
@@ -54,11 +52,3 @@ def _encode_shard(shard: OperationShard) -> pb.OperationShard:
         user_ids=shard.user_ids,
         rebuilt=shard.rebuilt,
     )
-
-
-def _encode_error(operation: Operation) -> Status | None:
-    if not operation.error_reason:
-        return None
-    status = Status(code=code_of(operation.error_reason), message=operation.error_text)
-    status.details.add().Pack(ErrorInfo(reason=operation.error_reason, domain=DOMAIN))
-    return status
