@@ -13,6 +13,7 @@ from typing import Final
 from bootstrap.cold_start import begin, look_later
 from bootstrap.errors import NotConfigured
 from bootstrap.guarding import make_breakers, make_prober, open_machine
+from bootstrap.operation_files import OperationFiles
 from bootstrap.read_settings import ReadSettings
 from bootstrap.rungs import make_ladder
 from bootstrap.settings import Settings
@@ -29,6 +30,7 @@ from core.first_pages import FirstPageLimits, FirstPages
 from core.get_entry import GetEntry
 from core.get_percentile import GetPercentile
 from core.hot_entries import HotEntries, HotEntryLimits
+from core.index_operations import IndexOperations
 from core.index_removals import IndexRemovals
 from core.keep_snapshots import KeepSnapshots
 from core.known_ledger import KnownLedger
@@ -37,6 +39,7 @@ from core.list_entries_around import ListEntriesAround
 from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
 from core.moderate_users import ModerateUsers
+from core.operations import Operations
 from core.own_writes import OwnWrites
 from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
 from core.reading import Reading
@@ -44,6 +47,7 @@ from core.removal_ports import UnfinishedRemovals
 from core.shadow_reads import ShadowReads
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
+from core.verify_index import VerifyIndex
 from core.watch_entries import WatchEntries
 from resilience.breakers import Breakers
 from resilience.faults import NO_FAULTS
@@ -52,6 +56,7 @@ from resilience.machine import MachineFile
 from resilience.observer import Observer
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
+from sharding.pieces import RedisIndexPieces
 from sharding.router import Router
 from sharding.snapshots import RedisSnapshots
 from storage.boards import PostgresBoards
@@ -60,6 +65,7 @@ from storage.history import PostgresHistory
 from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
 from storage.observed_ledger import ObservedLedger
+from storage.pieces import PostgresPieces
 from storage.pool import Pool, PoolUse, open_pool
 from storage.pressure import OutboxRows, Pressure
 from storage.removal import PostgresRemoval
@@ -88,6 +94,7 @@ class Container:
     moderate_users: ModerateUsers
     manage_boards: ManageBoards
     list_shards: ListShards
+    index_operations: IndexOperations
     batcher: SubmissionBatcher
     history: LedgerHistory
     retention: Retention
@@ -149,6 +156,7 @@ async def open_container(
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
         stack.push_async_callback(container.shadow.aclose)
+        stack.push_async_callback(container.index_operations.operations.aclose)
         yield container
 
 
@@ -214,6 +222,18 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
             boards=boards, directory=reading.boards, keeping=keeping, build=build, signer=signer
         ),
         list_shards=ListShards(history, keeping, clock),
+        index_operations=IndexOperations(
+            Operations(OperationFiles(settings.state.directory / "operations", clock), clock),
+            boards,
+            VerifyIndex(
+                PostgresPieces(stores.jobs),
+                RedisIndexPieces(stores.router),
+                history,
+                keeping,
+                clock,
+            ),
+            build,
+        ),
         batcher=batcher,
         history=history,
         retention=PostgresRetention(postgres, stores.jobs),

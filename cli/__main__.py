@@ -11,8 +11,10 @@ from cli.doctor import doctor
 from cli.health import health
 from cli.jobs import jobs
 from cli.migrate import migrate
+from cli.rebuild import rebuild
 from cli.serve import serve
 from cli.shards import shards
+from cli.verify import verify
 from cli.worker import worker
 
 app = typer.Typer(
@@ -23,7 +25,7 @@ app = typer.Typer(
     # A plain traceback: a decorated one may show the values of variables, passwords too.
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, jobs, demo, chaos, doctor, health, shards):
+for command in (serve, migrate, jobs, demo, chaos, doctor, health, shards, verify, rebuild):
     app.command()(command)
 app.add_typer(breakers, name="breakers")
 app.command(hidden=True)(worker)

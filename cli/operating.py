@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -16,11 +16,20 @@ from rich.console import Console, RenderableType
 from bootstrap.settings import Settings
 from cli.failures import told
 from cli.refreshing import refresh
-from cli.tables import breakers_table, shards_table, workers_table
+from cli.tables import breakers_table, operation_table, shards_table, workers_table
 from core.clock import SystemClock
-from server.admin_client import AdminCallFailed, AdminClient, BreakerRow, ShardRow, connect
+from server.admin_client import (
+    AdminCallFailed,
+    AdminClient,
+    BreakerRow,
+    OperationRow,
+    ShardRow,
+    connect,
+)
 
 _SHARDS_S: Final = 1.0
+_POLL_S: Final = 0.5
+_RUNNING: Final = "RUNNING"
 _TTL: Final = re.compile(r"(\d{1,6})([smh])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600}
 
@@ -61,6 +70,31 @@ async def show_shards(address: str | None, *, once: bool) -> None:
             await refresh(lambda: _every_second(client), shards_table)
 
 
+async def run_operation(
+    address: str | None, begin: Callable[[AdminClient], Awaitable[OperationRow]]
+) -> OperationRow:
+    """Begins an operation, tells how far it is until it has ended, and then what it found. Whoever
+    is interrupted meanwhile stops it. Raises AdminCallFailed.
+    """
+    async with connect(_address(address)) as client:
+        operation = await begin(client)
+        try:
+            with Console().status("") as status:
+                while operation.state == _RUNNING:
+                    status.update(_progress(operation))
+                    await asyncio.sleep(_POLL_S)
+                    operation = await client.operation(operation.operation_id)
+        except asyncio.CancelledError:
+            await client.cancel(operation.operation_id)
+            raise
+    if operation.shards:
+        Console().print(operation_table(operation.shards))
+    typer.echo(f"{operation.state.lower()}: {_progress(operation)}")
+    if operation.error:
+        typer.echo(operation.error, err=True)
+    return operation
+
+
 async def set_breaker(
     address: str | None, name: str, mode: str, *, reason: str, actor: str, ttl_s: int | None
 ) -> Sequence[int]:
@@ -84,6 +118,16 @@ def seconds_of(text: str) -> int:
     return int(match[1]) * _UNIT_S[match[2]]
 
 
+def shards_of(text: str) -> Sequence[int]:
+    """Numbers with commas between; none of them: all. Raises typer.BadParameter."""
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise typer.BadParameter(
+            "must be numbers with commas between", param_hint="--shards"
+        ) from None
+
+
 def user_of_shell() -> str:
     """The name of who runs this; empty where the system has none, as in some containers."""
     with suppress(KeyError, OSError):
@@ -102,6 +146,13 @@ def _is_once(*, once: bool) -> bool:
 
 def _now() -> datetime:
     return datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
+
+
+def _progress(operation: OperationRow) -> str:
+    return (
+        f"{operation.done_count:,} of {operation.total_count:,} shards of seasons, "
+        f"{operation.entry_count:,} entries"
+    )
 
 
 async def _every_second(client: AdminClient) -> AsyncGenerator[Sequence[ShardRow], None]:

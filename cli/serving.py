@@ -144,6 +144,7 @@ def _use_cases(container: Container, settings: Settings, fleet: FleetSync) -> Us
         moderate_users=container.moderate_users,
         manage_boards=container.manage_boards,
         list_shards=container.list_shards,
+        index_operations=container.index_operations,
         levers=levers_of(
             container.machine,
             clock,

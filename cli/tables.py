@@ -11,8 +11,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from server.admin_client import BreakerRow, ShardRow, WorkerRow
+from server.admin_client import BreakerRow, OperationShardRow, ShardRow, WorkerRow
 
+_USERS_MAX: Final = 5
+"""Of those that differ: the first, to begin with."""
 _STYLES: Final = {
     "CLOSED": "green",
     "HALF_OPEN": "yellow",
@@ -73,6 +75,23 @@ def shards_table(rows: Sequence[ShardRow]) -> Table:
             "-" if row.lag_s is None else f"{row.lag_s:.1f} s",
             _coloured(row.state),
             _coloured(row.breaker),
+        )
+    return table
+
+
+def operation_table(rows: Sequence[OperationShardRow]) -> Table:
+    """Shards of seasons that differ, or that were built."""
+    table = _table("board", "season", "shard", "in database", "in index", "differ", "users", "")
+    for row in rows:
+        table.add_row(
+            row.board_id,
+            row.season_id,
+            f"{row.shard:02}",
+            f"{row.database_entry_count:,}",
+            f"{row.index_entry_count:,}",
+            f"{row.difference_count:,}",
+            ", ".join(map(str, row.user_ids[:_USERS_MAX])),
+            "rebuilt" if row.rebuilt else "",
         )
     return table
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import IndexUnavailable
-from core.ports import IndexKeeping, LedgerHistory, LedgerPoint
+from core.ports import IndexKeeping, LedgerHistory, LedgerPoint, LoadedChunk
 from core.types import SHARD_COUNT
 
 _CHUNK_SIZE: Final = 1_000
@@ -17,6 +17,9 @@ _CHUNK_SIZE: Final = 1_000
 _SHARDS_AT_ONCE: Final = 3
 """In this process, whoever asks. PostgreSQL prepares the next chunks while Redis takes in these;
 the healer and the health checks need the connections that are left."""
+
+
+Loaded = Callable[[LoadedChunk], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,16 @@ class BuildIndex:
         """Builds one season on all 16 shards. Raises Unavailable."""
         await self.pairs([(season_number, shard) for shard in range(SHARD_COUNT)])
 
-    async def pairs(self, pairs: Sequence[tuple[int, int]]) -> None:
+    async def pairs(
+        self, pairs: Sequence[tuple[int, int]], *, loaded: Loaded | None = None
+    ) -> None:
         """Builds some (season_number, shard). Raises Unavailable when one could not be built;
-        the others are built all the same.
+        the others are built all the same. `loaded` is given each chunk that was copied.
         """
         start = await self.history.point()
         built = await asyncio.gather(
-            *(self._build_in_turn(*pair, start) for pair in pairs), return_exceptions=True
+            *(self._build_in_turn(pair, start, loaded or _silent) for pair in pairs),
+            return_exceptions=True,
         )
         for outcome in built:
             if isinstance(outcome, BaseException):
@@ -49,11 +55,15 @@ class BuildIndex:
         if not all(built):
             raise IndexUnavailable
 
-    async def _build_in_turn(self, season_number: int, shard: int, start: LedgerPoint) -> bool:
+    async def _build_in_turn(
+        self, pair: tuple[int, int], start: LedgerPoint, loaded: Loaded
+    ) -> bool:
         async with self.turns:
-            return await self._build(season_number, shard, start)
+            return await self._build(*pair, start, loaded)
 
-    async def _build(self, season_number: int, shard: int, start: LedgerPoint) -> bool:
+    async def _build(
+        self, season_number: int, shard: int, start: LedgerPoint, loaded: Loaded
+    ) -> bool:
         token = uuid.uuid4().hex
         if not await self.keeping.begin(season_number, shard, token=token, start=start):
             return False
@@ -64,13 +74,18 @@ class BuildIndex:
                 season_number, shard, after_user_id=after_user_id, limit=_CHUNK_SIZE
             )
             if chunk.count:
-                loaded = await self.keeping.load(
+                taken = await self.keeping.load(
                     season_number, shard, token=token, chunk=chunks, items=chunk.items
                 )
-                if not loaded:
+                if not taken:
                     return False
                 chunks += 1
+                loaded(chunk)
                 after_user_id = chunk.last_user_id
             if chunk.count < _CHUNK_SIZE:
                 break
         return await self.keeping.swap(season_number, shard, token=token, chunks=chunks)
+
+
+def _silent(_chunk: LoadedChunk) -> None:
+    """Tells nobody."""

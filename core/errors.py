@@ -111,6 +111,15 @@ class SeasonNotFound(StandingsError):
         super().__init__("the board has no season of that name")
 
 
+class OperationNotFound(StandingsError):
+    """No operation of that name on this machine."""
+
+    reason = "OPERATION_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("this machine knows no operation of that name")
+
+
 class EntryNotFound(StandingsError):
     """The user has no entry in that season."""
 

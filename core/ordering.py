@@ -38,6 +38,9 @@ RESULT_BYTES: Final = 16
 """(score, subscore) alone: the cutoff of competition ranks and of score ranges."""
 VALUE_BYTES: Final = 36
 ITEM_BYTES: Final = 8 + VALUE_BYTES
+_STATE_AT: Final = 38
+_STATE_BITS: Final = 6
+"""Below the two of the state in that byte of an item."""
 _BEHIND: Final = b"\xff"
 """Stands behind every arrival: one is a positive bigint, whose first byte is below 0x80."""
 END: Final = b"\xff" * RESULT_BYTES + _BEHIND
@@ -188,6 +191,12 @@ def decode_item(data: bytes) -> Item:
         state=EntryState(tail >> _ACHIEVE_BITS),
         achieve_time_ms=tail & _ACHIEVE_MASK,
     )
+
+
+def live_count(items: bytes) -> int:
+    """How many of some items, end to end, are of live entries."""
+    states = items[_STATE_AT::ITEM_BYTES]
+    return sum(state >> _STATE_BITS == EntryState.LIVE for state in states)
 
 
 def _signed(unsigned: int) -> int:

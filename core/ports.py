@@ -137,7 +137,8 @@ class LedgerChanges:
 
 @dataclass(frozen=True, slots=True)
 class LedgerPoint:
-    """A point in the life of a ledger: every transaction below `horizon` has ended.
+    """A point in the life of a ledger: every transaction below `horizon` has ended, and all that
+    had committed by then have ids below `newest`.
 
     `ledger` are 8 bytes that no other database cluster has, nor this one after a promotion or a
     restore: transaction ids of two ledgers say nothing of each other.
@@ -145,6 +146,7 @@ class LedgerPoint:
 
     horizon: int
     ledger: bytes
+    newest: int = 0
 
 
 @dataclass(frozen=True, slots=True)

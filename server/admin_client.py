@@ -82,6 +82,33 @@ class SetDone:
     laggards: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class OperationShardRow:
+    """What an operation found or did on one shard of one season."""
+
+    board_id: str
+    season_id: str
+    shard: int
+    database_entry_count: int
+    index_entry_count: int
+    difference_count: int
+    user_ids: Sequence[int]
+    rebuilt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    """An operation, in words; `error` is empty unless it failed."""
+
+    operation_id: str
+    state: str
+    done_count: int
+    total_count: int
+    entry_count: int
+    shards: Sequence[OperationShardRow]
+    error: str
+
+
 class AdminClient:
     """Calls to one server; `connect` makes it. Every call raises AdminCallFailed."""
 
@@ -137,6 +164,41 @@ class AdminClient:
             raise AdminCallFailed(error, self._address) from error
         return [_shard(one) for one in answer.shards]
 
+    async def verify(self, board_id: str, shards: Sequence[int], *, repair: bool) -> OperationRow:
+        """Begins to hold an index against PostgreSQL."""
+        request = pb.VerifyShardsRequest(board_id=board_id, shards=shards, repair=repair)
+        try:
+            answer = await self._stub.VerifyShards(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+        return _operation(answer.operation)
+
+    async def rebuild(self, board_id: str, shards: Sequence[int]) -> OperationRow:
+        """Begins to build an index anew."""
+        request = pb.RebuildShardsRequest(board_id=board_id, shards=shards)
+        try:
+            answer = await self._stub.RebuildShards(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+        return _operation(answer.operation)
+
+    async def operation(self, operation_id: str) -> OperationRow:
+        """How an operation is now."""
+        request = pb.GetOperationRequest(operation_id=operation_id)
+        try:
+            answer = await self._stub.GetOperation(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+        return _operation(answer.operation)
+
+    async def cancel(self, operation_id: str) -> None:
+        """Asks an operation to stop."""
+        request = pb.CancelOperationRequest(operation_id=operation_id)
+        try:
+            await self._stub.CancelOperation(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+
 
 @asynccontextmanager
 async def connect(address: str) -> AsyncIterator[AdminClient]:
@@ -186,6 +248,31 @@ def _shard(one: pb.Shard) -> ShardRow:
         lag_s=one.lag.ToMilliseconds() / 1000 if one.HasField("lag") else None,
         state=_word(pb.ShardState.Name(one.state), "SHARD_STATE_"),
         breaker=_state(one.breaker_state),
+    )
+
+
+def _operation(one: pb.Operation) -> OperationRow:
+    return OperationRow(
+        operation_id=one.operation_id,
+        state=_word(pb.OperationState.Name(one.state), "OPERATION_STATE_"),
+        done_count=one.done_count,
+        total_count=one.total_count,
+        entry_count=one.entry_count,
+        shards=[_operation_shard(shard) for shard in one.shards],
+        error=one.error.message,
+    )
+
+
+def _operation_shard(shard: pb.OperationShard) -> OperationShardRow:
+    return OperationShardRow(
+        board_id=shard.board_id,
+        season_id=shard.season_id,
+        shard=shard.shard,
+        database_entry_count=shard.database_entry_count,
+        index_entry_count=shard.index_entry_count,
+        difference_count=shard.difference_count,
+        user_ids=list(shard.user_ids),
+        rebuilt=shard.rebuilt,
     )
 
 

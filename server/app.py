@@ -39,7 +39,14 @@ class Server:
             )
         )
         self._admin = self._listener(
-            (AdminServicer(use_cases.list_shards, use_cases.levers, self._drain),)
+            (
+                AdminServicer(
+                    use_cases.list_shards,
+                    use_cases.levers,
+                    self._drain,
+                    use_cases.index_operations,
+                ),
+            )
         )
         self.port = 0
         """Where games connect; set by start."""

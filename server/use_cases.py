@@ -11,6 +11,7 @@ from core.estimate_rank import EstimateRank
 from core.first_pages import FirstPages
 from core.get_percentile import GetPercentile
 from core.hot_entries import HotEntries
+from core.index_operations import IndexOperations
 from core.list_entries_around import ListEntriesAround
 from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
@@ -36,5 +37,6 @@ class UseCases:
     moderate_users: ModerateUsers
     manage_boards: ManageBoards
     list_shards: ListShards
+    index_operations: IndexOperations
     levers: Levers
     new_submission_id: Callable[[], str]

@@ -14,7 +14,7 @@ _TIMEOUT_S: Final = 10.0
 """A chunk of a build may read cold pages; nobody waits for it."""
 _TRANSACTIONS_MAX: Final = 5_000
 """At most so many transactions a step; the rest comes with the next one."""
-_ITEM: Final = """
+ITEM: Final = """
 index_item(e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state, e.achieve_time,
            (b.sort_order - 2)::bigint, (b.subscore_sort_order - 2)::bigint)
 """
@@ -30,9 +30,10 @@ substr(sha256(convert_to(
 the old one until the first checkpoint after a promotion."""
 
 _HORIZON: Final = Statement.of("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-_POINT: Final = Statement.of(
-    f"select pg_snapshot_xmin(pg_current_snapshot())::text::bigint, {LEDGER}"
-)
+_POINT: Final = Statement.of(f"""
+select pg_snapshot_xmin(s)::text::bigint, {LEDGER}, pg_snapshot_xmax(s)::text::bigint
+from pg_current_snapshot() s
+""")  # noqa: S608
 _CHANGES: Final = Statement.of(f"""
 with bounds as materialized (
   select pg_snapshot_xmin(s) as horizon, pg_snapshot_xmax(s) as newest,
@@ -53,7 +54,7 @@ select xid::text::bigint, shards, season_no, user_id
 from outbox where xid >= %(since)s::text::xid8 order by xid limit %(limit)s
 """)
 _ITEMS: Final = Statement.of(f"""
-select e.season_no, {_ITEM}
+select e.season_no, {ITEM}
 from unnest(%(season_no)s::integer[], %(user_id)s::bigint[]) as u(season_no, user_id)
 join entries e on e.shard = %(shard)s and e.season_no = u.season_no and e.user_id = u.user_id
 join seasons s on s.season_no = e.season_no
@@ -63,7 +64,7 @@ where e.state <> 3
 _LOAD: Final = Statement.of(f"""
 select string_agg(item, ''::bytea order by user_id), max(user_id), count(*)
 from (
-  select e.user_id, {_ITEM} as item
+  select e.user_id, {ITEM} as item
   from entries e
   join seasons s on s.season_no = e.season_no
   join boards b using (board_no)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from core.index_operations import IndexOperations
 from core.list_shards import ListShards
 from server.drain import Drain
 from server.levers.levers import Levers
@@ -26,6 +27,7 @@ class AdminServicer(BreakerMethods, OperationMethods):
     all_shards: ListShards
     levers: Levers
     drain: Drain
+    index_operations: IndexOperations
 
     async def list_shards(
         self, _request: pb.ListShardsRequest, _call: CallContext

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -40,6 +40,7 @@ _RULES: Final[Mapping[type[BaseException], Rule]] = {
     errors.BoardNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     errors.SeasonNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     errors.EntryNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
+    errors.OperationNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     UnknownComponent: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     UnknownBreaker: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     errors.BoardExists: Rule(StatusCode.ALREADY_EXISTS, logging.INFO),
@@ -76,7 +77,28 @@ class RpcFailure:
 
 def rule_of(error: BaseException) -> Rule:
     """The rule of the nearest class in the table; INTERNAL when there is none."""
-    for class_ in type(error).__mro__:
+    return _rule_of_class(type(error))
+
+
+def later_status(reason: str, message: str) -> Status:
+    """A failure as google.rpc.Status of which only reason and text were kept."""
+    class_ = next((one for one in _failures() if one.reason == reason), errors.StandingsError)
+    code: int = _rule_of_class(class_).code.value[0]
+    info = ErrorInfo(reason=reason, domain=DOMAIN)
+    return Status(code=code, message=message, details=[_packed(info)])
+
+
+def _failures(
+    root: type[errors.StandingsError] = errors.StandingsError,
+) -> Iterator[type[errors.StandingsError]]:
+    """Every class of failure, with those that it stands for after it."""
+    yield root
+    for class_ in root.__subclasses__():
+        yield from _failures(class_)
+
+
+def _rule_of_class(failed: type[BaseException]) -> Rule:
+    for class_ in failed.__mro__:
         rule = _RULES.get(class_)
         if rule is not None:
             return rule

@@ -18,6 +18,7 @@ from core.get_percentile import Percentile
 from core.list_entries import EntryPage
 from core.list_entries_around import EntryWindow
 from core.moderate_users import UserDeleted, UserHidden, UserRestored
+from core.operations import Operation, OperationKind, OperationShard, OperationState
 from core.submit_scores import SubmitResults
 from core.types import (
     AuditNote,
@@ -56,6 +57,19 @@ MINTED_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 SOME_ID = "01890A5D-AC96-774B-BCCE-B302099A8058"
 SEASON = Season(number=7, season_id="s1")
 STANDING = Standing(user_id=42, score=10, subscore=-3, achieve_time_ms=1_700_000_000_123)
+OPERATION = Operation(
+    operation_id="0" * 32,
+    kind=OperationKind.VERIFY,
+    create_time_ms=1_700_000_000_123,
+    state=OperationState.FAILED,
+    end_time_ms=1_700_000_001_123,
+    done_count=3,
+    total_count=16,
+    entry_count=99,
+    shards=(OperationShard("arena", "s1", 5, 7, 6, 1, (42,), rebuilt=True),),
+    error_reason="INDEX_UNAVAILABLE",
+    error_text="part of the index cannot answer now",
+)
 META = ReadMeta(
     as_of_ms=1_700_000_000_456,
     source=Source.INDEX,
@@ -136,6 +150,7 @@ class Fakes:
             moderate_users=FakeModeration(self),
             manage_boards=self,
             list_shards=self.list_shards,
+            index_operations=FakeIndexOperations(self),
             levers=levers_of(
                 machine,
                 SystemClock(),
@@ -290,6 +305,43 @@ class FakeModeration:
             indexed=False,
             consistency_token="token",
         )
+
+
+@dataclass
+class FakeIndexOperations:
+    """Operations that never end. What is asked of one by name is in `operations`, too."""
+
+    fakes: Fakes
+
+    @property
+    def operations(self) -> FakeIndexOperations:
+        """Itself."""
+        return self
+
+    async def verify(self, board_id: str, shards: Any, *, repair: bool) -> Operation:
+        """Begins one."""
+        self.fakes.called("verify_shards", board_id, list(shards), repair)
+        return OPERATION
+
+    async def rebuild(self, board_id: str, shards: Any) -> Operation:
+        """Begins one."""
+        self.fakes.called("rebuild_shards", board_id, list(shards))
+        return OPERATION
+
+    async def get(self, operation_id: str) -> Operation:
+        """That one."""
+        self.fakes.called("get_operation", operation_id)
+        return OPERATION
+
+    async def all(self) -> list[Operation]:
+        """That one."""
+        self.fakes.called("list_operations")
+        return [OPERATION]
+
+    async def cancel(self, operation_id: str) -> Operation:
+        """That one."""
+        self.fakes.called("cancel_operation", operation_id)
+        return OPERATION
 
 
 @dataclass

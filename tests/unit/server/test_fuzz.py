@@ -45,7 +45,7 @@ def _routes() -> dict[str, Route]:
         RankingServicer(use_cases, Drain()),
         BoardsServicer(use_cases.manage_boards),
         ModerationServicer(use_cases.moderate_users),
-        AdminServicer(use_cases.list_shards, use_cases.levers, drain),
+        AdminServicer(use_cases.list_shards, use_cases.levers, drain, use_cases.index_operations),
         HealthServicer(health),
         ReflectionServicer(("standings.v1.RankingService",)),
     )
