@@ -14,6 +14,7 @@ from typing import Final
 from chaos.history import Attempt, History, MarkKind, Meta, Place
 from chaos.timeline import Ask, Timeline, Version
 from chaos.verdicts import Breach, Harm, Invariant
+from core.types import SHARD_COUNT
 
 AGE_S: Final = 0.25
 """What an answer may be off by about its own age."""
@@ -72,8 +73,11 @@ def _window(
     """(the view, since when all of it has to show, until when it can be from) of an answer."""
     since_s = attempt.start_s
     if meta.source == "SNAPSHOT":
-        as_of_s = history.since_wall(meta.as_of_ms)
-        return "indexed", as_of_s - AGE_S, attempt.end_s if meta.exact else as_of_s + AGE_S
+        # It may say that it is older than its moment: where the index was behind then.
+        as_of_s = min(history.since_wall(meta.as_of_ms), since_s - meta.staleness_ms / 1000)
+        # Shards that are not missing were read now.
+        alone = not meta.exact and len(meta.missing) == SHARD_COUNT
+        return "indexed", as_of_s - AGE_S, as_of_s + AGE_S if alone else attempt.end_s
     if meta.stale or meta.staleness_ms or meta.source == "CACHE":
         since_s -= meta.staleness_ms / 1000 + AGE_S
     alone = any(first <= attempt.start_s <= last for first, last in without_index)

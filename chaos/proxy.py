@@ -7,7 +7,6 @@ import random
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -154,7 +153,7 @@ class Proxy:
         answer: bool,
     ) -> None:
         """Carries one direction until it ends; then the other end is told so."""
-        with suppress(OSError):
+        try:
             while data := await reader.read(_PIECE_BYTES):
                 if not answer and len(pair.first) < _FIRST_BYTES:
                     pair.first += data[: _FIRST_BYTES - len(pair.first)]
@@ -162,12 +161,15 @@ class Proxy:
                 if fault.mode is Mode.RESET:
                     pair.abort()
                     return
-                data = await self._treated(fault, data, answer=answer)
-                if data:
-                    writer.write(data)
+                treated = await self._treated(fault, data, answer=answer)
+                if treated:
+                    writer.write(treated)
                     await writer.drain()
             if not (answer and self.fault.mode is Mode.HALF_CLOSE):
                 writer.write_eof()
+        except OSError:
+            # Who is gone without a word is gone for the other end, too.
+            pair.abort()
 
     def _concerns(self, pair: _Pair) -> bool:
         return self.fault.only is None or self.fault.only(pair.first)
