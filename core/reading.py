@@ -50,15 +50,17 @@ class Question:
         """What an answer says about itself. Raises Staleness where the caller wants a fresher one:
         every read is refused here or not at all.
         """
-        lag_ms = self.as_of_ms - view.caught_up_ms if view.caught_up_ms else 0
+        # A snapshot may have been behind when it was made, as an index may be now.
+        moment_ms = view.snapshot_ms or self.as_of_ms
+        lag_ms = moment_ms - view.caught_up_ms if view.caught_up_ms else 0
         staleness_ms = lag_ms if lag_ms > LAG_MS_MAX else 0
         if view.snapshot_ms:
-            staleness_ms = max(staleness_ms, 1, self.as_of_ms - view.snapshot_ms)
+            staleness_ms += max(1, self.as_of_ms - moment_ms)
         if self.max_staleness_ms is not None and staleness_ms > self.max_staleness_ms:
             raise Staleness
         exact = view.fewer == view.more == 0
         return ReadMeta(
-            as_of_ms=view.snapshot_ms or self.as_of_ms,
+            as_of_ms=moment_ms,
             source=view.source,
             exactness=Exactness.EXACT if exact else Exactness.INTERVAL,
             season_id=self.season.season_id,
