@@ -74,6 +74,7 @@ async def test_functions_are_loaded_by_the_user_who_may(
             "+cluster|slots",
             "+asking",
             "+info",
+            "+time",
         ),
         "loader": ("-@all", "+function|load"),
     }
