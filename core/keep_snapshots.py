@@ -13,9 +13,13 @@ from core.snapshot_ports import SnapshotSource, SnapshotStore
 from core.snapshots import Snapshot
 
 SEASONS_MAX: Final = 200
-"""In one round; some 2 s of a node's time for large boards, spread over the round."""
+"""In one round."""
 _PAUSE_S: Final = 0.005
-"""Between two seasons, for whoever else wants something of the stores."""
+_PAUSE_S_MAX: Final = 0.05
+_PAUSE_SHARE: Final = 4
+"""Between two seasons so many times as long as one takes, for whoever else wants something of the
+stores: a large board holds up each node of the index for some milliseconds.
+"""
 _DATABASE_S_MAX: Final = 1.0
 """What PostgreSQL may be asked in one round: it reads the whole of a season."""
 
@@ -36,15 +40,17 @@ class KeepSnapshots:
         made = 0
         database_s = 0.0
         for season_number in await self.store.due(limit=SEASONS_MAX):
+            began_s = self.clock.monotonic_s()
             snapshot = await _taken(self.index, season_number)
             if snapshot is None and database_s < _DATABASE_S_MAX:
-                began_s = self.clock.monotonic_s()
+                asked_s = self.clock.monotonic_s()
                 snapshot = await _taken(self.database, season_number)
-                database_s += self.clock.monotonic_s() - began_s
+                database_s += self.clock.monotonic_s() - asked_s
             if snapshot is not None:
                 await self.store.keep(snapshot)
                 made += 1
-            await asyncio.sleep(_PAUSE_S)
+            took_s = self.clock.monotonic_s() - began_s
+            await asyncio.sleep(min(max(_PAUSE_S, _PAUSE_SHARE * took_s), _PAUSE_S_MAX))
         return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -98,3 +98,48 @@ async def test_a_board_that_is_gone_is_not_remembered() -> None:
     store.error = LedgerUnavailable()
     with pytest.raises(LedgerUnavailable):
         await boards.get("board")
+
+
+@dataclass
+class Remembered:
+    """What outlives a process."""
+
+    boards: dict[str, Board]
+    used: list[Board] = field(default_factory=list)
+
+    def use(self, board: Board) -> None:
+        """Notes it."""
+        self.used.append(board)
+
+    def recall(self, board_id: str) -> Board | None:
+        """The one that was there from the start."""
+        return self.boards.get(board_id)
+
+
+async def test_a_board_from_before_the_start_will_do_while_postgres_is_silent() -> None:
+    """Until it answers; one that nobody remembers is not made up."""
+    store, clock = Store(error=LedgerUnavailable()), HeldClock()
+    remembered = Remembered({"board": BOARD})
+    boards = BoardDirectory(store, clock, remembered)  # type: ignore[arg-type]
+
+    assert await boards.get("board") == BOARD
+    with pytest.raises(LedgerUnavailable):
+        await boards.get("other")
+    store.error, store.board = None, replace(BOARD, version=2)
+    clock.ms += 1_000
+    assert (await boards.get("board")).version == 2
+    store.error = BoardNotFound()
+    clock.ms += 1_000
+    with pytest.raises(BoardNotFound):
+        await boards.get("board")
+
+
+async def test_the_use_of_a_board_is_noted() -> None:
+    """Each time, also where the definition is at hand."""
+    remembered = Remembered({})
+    boards = BoardDirectory(Store(), HeldClock(), remembered)  # type: ignore[arg-type]
+
+    for _ in range(3):
+        await boards.get("board")
+
+    assert remembered.used == [BOARD] * 3

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from core.errors import IndexUnavailable, LedgerUnavailable, Unavailable
 from core.keep_snapshots import KeepSnapshots
 from core.snapshots import Snapshot
+from tests.fakes.held import HeldClock
 from tests.fakes.snapshot_making import snapshot_of
 
 
@@ -17,14 +18,14 @@ class Source:
 
     mark: int
     lost: dict[int, Unavailable] = field(default_factory=dict)
-    took_s: float = 0.0
-    clock_s: list[float] = field(default_factory=lambda: [0.0])
+    took_ms: int = 0
+    clock: HeldClock = field(default_factory=HeldClock)
     asked: list[int] = field(default_factory=list)
 
     async def take(self, season_number: int) -> Snapshot:
         """One that tells where it is from."""
         self.asked.append(season_number)
-        self.clock_s[0] += self.took_s
+        self.clock.ms += self.took_ms
         if season_number in self.lost:
             raise self.lost[season_number]
         return snapshot_of([], season_number=season_number, made_ms=self.mark)
@@ -46,28 +47,13 @@ class Store:
         self.kept[snapshot.season_number] = snapshot.made_ms
 
 
-@dataclass
-class HeldClock:
-    """Moves as the database takes its time."""
-
-    s: list[float]
-
-    def now_ms(self) -> int:
-        """The time."""
-        return int(self.s[0] * 1000)
-
-    def monotonic_s(self) -> float:
-        """The time."""
-        return self.s[0]
-
-
 async def test_what_the_index_lacks_is_taken_of_the_database() -> None:
     """What neither has keeps the snapshot that it had; the others are made all the same."""
     index = Source(1, {2: IndexUnavailable(), 3: IndexUnavailable()})
     database = Source(2, {3: LedgerUnavailable()})
     store = Store([1, 2, 3, 4])
 
-    made = await KeepSnapshots(index, database, store, HeldClock([0.0]))()
+    made = await KeepSnapshots(index, database, store, HeldClock())()
 
     assert (made, store.kept) == (3, {1: 1, 2: 2, 4: 1})
     assert database.asked == [2, 3]
@@ -76,10 +62,10 @@ async def test_what_the_index_lacks_is_taken_of_the_database() -> None:
 async def test_the_database_is_read_for_a_second_a_round() -> None:
     """Then the others have to wait for the next one, which begins with them."""
     index = Source(1, {number: IndexUnavailable() for number in range(10)})
-    database = Source(2, took_s=0.4)
+    database = Source(2, took_ms=400)
     store = Store(range(10))
 
-    made = await KeepSnapshots(index, database, store, HeldClock(database.clock_s))()
+    made = await KeepSnapshots(index, database, store, database.clock)()
 
     assert (made, database.asked) == (3, [0, 1, 2])
 
@@ -88,4 +74,4 @@ async def test_a_round_ends() -> None:
     """However many boards there are."""
     index = Source(1)
 
-    assert await KeepSnapshots(index, Source(2), Store(range(500)), HeldClock([0.0]))() == 200
+    assert await KeepSnapshots(index, Source(2), Store(range(500)), HeldClock())() == 200

@@ -13,27 +13,13 @@ from core.errors import IndexUnavailable, ReadBehind
 from core.ports import Freshness, IndexView, KeyRange
 from core.snapshot_index import SnapshotIndex
 from core.types import ALL_SHARDS, Board, EntryState, Season, Source, shard_of
+from tests.fakes.held import HeldClock
 from tests.fakes.making import board_spec
 from tests.fakes.memory_index import MemoryIndex
 from tests.fakes.snapshot_making import HeldSnapshots, snapshot_of
 
 ANY = Freshness()
 BOARD = Board(1, board_spec(), Season(1, "s1"), 1, 0, 0)
-
-
-@dataclass
-class HeldClock:
-    """Moves when it is told to."""
-
-    ms: int = 1_000_000
-
-    def now_ms(self) -> int:
-        """The time that is set."""
-        return self.ms
-
-    def monotonic_s(self) -> float:
-        """The same."""
-        return self.ms / 1000
 
 
 @dataclass
