@@ -103,7 +103,7 @@ class HealIndex:
                 _log.warning("a shard is built anew", extra={"shard": shard, "reason": reason})
                 await self.keeping.reset(shard)
             elif await self._catch_up(shard, since, changes) and not status.confirmed:
-                await self._confirm(status, changes.horizon)
+                await self._confirm(status, changes)
         except IndexUnavailable:
             _log.warning("a shard could not be healed", extra={"shard": shard}, exc_info=True)
 
@@ -120,12 +120,16 @@ class HealIndex:
             await self._bring(shard, own) and await self.keeping.checkpoint(shard, mark)
         )
 
-    async def _confirm(self, status: ShardStatus, horizon: int) -> None:
-        """Brings a shard what had committed by now, and lets it answer if the history is still the
-        same. What commits later is brought by its own worker, or healed as always.
+    async def _confirm(self, status: ShardStatus, changes: LedgerChanges) -> None:
+        """Brings a shard what had committed when the ledger was looked at, and lets it answer if
+        its history is still the same. What commits later is brought by its own worker, or healed
+        as always: to wait for its end would be to wait for ever.
         """
-        since = horizon
-        while committed := await self.history.committed(since):
+        since = changes.horizon
+        while since < changes.newest:
+            committed = await self.history.committed(since)
+            if not committed:
+                break
             own = [item for item in committed if _touches(item, status.shard)]
             if not await self._bring(status.shard, own):
                 return

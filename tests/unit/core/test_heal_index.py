@@ -30,6 +30,26 @@ class LongHistory:
 
 
 @dataclass
+class BusyHistory:
+    """An open transaction, above which something commits between any two looks."""
+
+    looks: int = 0
+
+    async def changes(self, since: int) -> LedgerChanges:
+        """Nothing can be passed; two transactions have committed above it."""
+        return LedgerChanges(since, since + 3, 0, [])
+
+    async def committed(self, since: int) -> Sequence[LedgerTransaction]:
+        """One more, every time."""
+        self.looks += 1
+        return [LedgerTransaction(since + 1, 0xFFFF, [(1, since)])]
+
+    async def items(self, shard: int, users: Sequence[tuple[int, int]]) -> Sequence[IndexChange]:
+        """What each user has now."""
+        return [IndexChange(season, shard, b"") for season, _ in users]
+
+
+@dataclass
 class Shards:
     """Sixteen shards, of which one takes nothing."""
 
@@ -37,10 +57,15 @@ class Shards:
     marks: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(16), 0))
     taken: dict[int, set[int]] = field(default_factory=lambda: {n: set() for n in range(16)})
     told: list[int | None] = field(default_factory=list)
+    suspect: bool = False
+    confirmed: set[int] = field(default_factory=set)
 
     async def shards(self, season_numbers: Sequence[int]) -> Sequence[ShardStatus]:
         """All marks."""
-        return [ShardStatus(n, 0, "", True, mark, 0, 0, False) for n, mark in self.marks.items()]
+        return [
+            ShardStatus(n, 0, "", True, mark, 0, 0, False, None, b"h", not self.suspect)
+            for n, mark in self.marks.items()
+        ]
 
     async def checkpoint(self, shard: int, mark: Checkpoint) -> bool:
         """As the function in Redis does it."""
@@ -50,6 +75,12 @@ class Shards:
         if complete and self.marks[shard] == mark.since:
             self.marks[shard] = mark.horizon
         return complete
+
+    async def confirm(self, shard: int, history: bytes) -> bool:
+        """The one that was told."""
+        assert history == b"h"
+        self.confirmed.add(shard)
+        return True
 
     async def done(self, shard: int, *, since: int, horizon: int) -> frozenset[int]:
         """What it has."""
@@ -72,6 +103,17 @@ async def test_a_shard_that_takes_nothing_holds_up_no_other() -> None:
         await heal()
 
     assert {shard: mark for shard, mark in shards.marks.items() if mark != 100} == {5: 0}
+
+
+async def test_a_shard_is_confirmed_while_writes_never_end() -> None:
+    """It has what had committed at the look; nobody waits for what comes later."""
+    shards, history = Shards(stuck=5, suspect=True), BusyHistory()
+
+    await HealIndex(history, shards, HeldClock())()  # type: ignore[arg-type]
+
+    assert shards.confirmed == set(range(16)) - {5}
+    assert all({1, 3} <= shards.taken[shard] for shard in shards.confirmed)
+    assert history.looks < 3 * 16
 
 
 async def test_a_shard_is_caught_up_when_nothing_is_left_and_not_before() -> None:
