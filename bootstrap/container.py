@@ -247,12 +247,19 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         pressure=Pressure({"write": stores.write, "read": stores.read, "jobs": stores.jobs}),
         measure_outbox=OutboxRows(stores.jobs),
         fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
-        keep_snapshots=KeepSnapshots(
-            RedisSnapshots(stores.router, index, keeping, clock),
-            PostgresSnapshots(stores.jobs, history, clock),
-            files,
-            clock,
-        ),
+        keep_snapshots=_snapshots(stores, index, keeping, files),
+    )
+
+
+def _snapshots(
+    stores: _Stores, index: RedisIndex, keeping: IndexKeeping, files: SnapshotFiles
+) -> KeepSnapshots:
+    clock = SystemClock()
+    return KeepSnapshots(
+        RedisSnapshots(stores.router, index, keeping, clock),
+        PostgresSnapshots(stores.jobs, PostgresHistory(stores.jobs), clock),
+        files,
+        clock,
     )
 
 

@@ -27,10 +27,11 @@ def place_of(cutoff: bytes) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a snapshot says now, after so many entries of each shard were written."""
+    """What a snapshot says after so many entries of each shard were written, by `as_of_ms`."""
 
     snapshot: Snapshot
     writes: Mapping[int, int]
+    as_of_ms: int
 
     def before(self, cutoff: bytes, shard: int) -> Bounds:
         """What stands before a cutoff."""

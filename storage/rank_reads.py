@@ -176,7 +176,9 @@ class PostgresIndex:
         if snapshot is None or not snapshot.horizon:
             return None
         writes = await self._writes.since(snapshot, now=now)
-        return None if writes is None else Estimate(snapshot, writes)
+        if writes.counts is None:
+            return None
+        return Estimate(snapshot, writes.counts, writes.as_of_ms)
 
 
 async def _users(read: SeasonRead, user_ids: Sequence[int], cutoff_bytes: int) -> Found:

@@ -115,7 +115,13 @@ class SeasonRead:
         if unknown:
             raise IndexUnavailable(unknown)
         total = RoughCounts.of([[one] for one in totals.values() if one is not None])
-        return replace(self.view_of_all(total.sum()), fewer=counts.fewer, more=counts.more)
+        as_of_ms = self.estimate.as_of_ms if self.estimate else self.as_of_ms
+        return replace(
+            self.view_of_all(total.sum()),
+            caught_up_ms=min(self.as_of_ms, as_of_ms),
+            fewer=counts.fewer,
+            more=counts.more,
+        )
 
     def view_of_all(self, count: int) -> IndexView:
         """What an answer says of itself that knows all entries of these shards."""

@@ -269,7 +269,7 @@ async def test_a_shard_without_a_whole_order_is_not_told(rungs: Rungs) -> None:
 
 
 async def test_what_was_written_through_is_counted_into_the_bounds(rungs: Rungs) -> None:
-    """By the token of a write at once, otherwise within 250 ms; and not if too many have been."""
+    """By the token of a write at once, otherwise soon; and not if too many have been."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank_season, "_HEADS_MAX", 4)
         scene = await Scene.of(rungs, _DOWN, 9, 1)
