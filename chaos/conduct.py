@@ -17,6 +17,8 @@ LATE_S: Final = 0.1
 ATTEMPTS_PER_CALL_MAX: Final = 1.1
 _CALLS_MIN: Final = 100
 """Of fewer calls a share says nothing."""
+_PATIENT_S: Final = 0.05
+"""Who waits less is not owed an answer."""
 PROBES_MAX: Final = 3
 SEEN_S: Final = 0.1
 """How long an override may take to be obeyed everywhere, and to end."""
@@ -43,7 +45,7 @@ def check_errors(history: History, also: Collection[str] = ()) -> Iterator[Breac
         for code in {attempt.code, *(told.code for told in attempt.told)} - allowed:
             harm = Harm.WRONG if code == "NOT_FOUND" else Harm.CONDUCT
             yield Breach(Invariant.ERRORS_TOLD, harm, f"{attempt.kind} was told {code}")
-        if attempt.end_s < began_s:
+        if attempt.end_s < began_s and attempt.deadline_s >= _PATIENT_S:
             if attempt.result == "UNAVAILABLE":
                 yield _conduct(Invariant.ERRORS_TOLD, f"{attempt.kind} failed, nothing was wrong")
             elif attempt.meta is not None and attempt.meta.source not in _CALM:

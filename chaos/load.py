@@ -22,7 +22,7 @@ from chaos.writes import BEST, INCREMENT
 BOARDS: Final = {"chaos-best": BEST, "chaos-sum": INCREMENT}
 """What is played, with the operator of each; both best first from the top."""
 SHARES: Final[Mapping[str, float]] = {TOP: 0.55, RANK: 0.25, AROUND: 0.05, SUBMIT: 0.15}
-_READ_S: Final = 0.3
+READ_S: Final = 0.3
 _WRITE_S: Final = 0.8
 _BATCH_SIZE: Final = 20
 _ATTEMPTS_MAX: Final = 3
@@ -61,12 +61,14 @@ class Players:
         *,
         shares: Mapping[str, float] = SHARES,
         numbers: Iterator[int] | None = None,
+        read_s: float = READ_S,
     ) -> None:
         self._kinds, self._shares = list(shares), list(shares.values())
         self._weights = {board: one.weights() for board, one in populations.items()}
         self._boards = tuple(populations)
         self._rng = rng
         self._numbers = numbers or itertools.count(1)
+        self._read_s = read_s
         self._began_s = time.monotonic()
 
     def call(self) -> Call:
@@ -75,7 +77,7 @@ class Players:
         board = self._rng.choice(self._boards)
         if kind == SUBMIT:
             return Call(next(self._numbers), kind, board, _WRITE_S, sent=self._batch(board))
-        return Call(next(self._numbers), kind, board, _READ_S, self._user(board))
+        return Call(next(self._numbers), kind, board, self._read_s, self._user(board))
 
     def _batch(self, board: str) -> tuple[Sent, ...]:
         users = {self._user(board): None for _ in range(_BATCH_SIZE)}

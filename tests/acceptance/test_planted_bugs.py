@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from bootstrap.embedded.waiting import until
+from chaos.admin import FORCED_OPEN, admin_of
 from chaos.calls import RANK, TOP, Channels
 from chaos.checker import Verdict, check
 from chaos.history import SUBMIT, Attempt, History, MarkKind, Meta, Place
@@ -30,6 +31,8 @@ from core.ordering import Ordering
 from core.own_writes import KeptAnswer
 from core.ports import Flush, FlushResult, Freshness, KeyRange
 from core.types import Board, Operator, ReadMeta, Source
+from resilience.breaker import Breaker, Outcome
+from resilience.overrides import Mode
 from sharding import apply, keeping, node, reading
 from sharding.keys import season_keys
 from sharding.library import LIBRARY, Library
@@ -67,8 +70,12 @@ class Arena:
                 [Submission(board, user, user) for user in range(1, USERS + 1)]
             )
 
-    async def play(self, *, reads_from: str = "") -> Verdict:
-        """What the checker says of a moment of load; reads may go to another server."""
+    async def play(
+        self, *, reads_from: str = "", impatient: int = 0, forced: bool = False
+    ) -> Verdict:
+        """What the checker says of a moment of load. Reads may go to another server; so many
+        callers a second may hang up at once; the index may be forced out of play meanwhile.
+        """
         before = {board: await self.stores.ledger(board) for board in BOARDS}
         history = new_history()
         users = dict.fromkeys(BOARDS, Population(USERS))
@@ -82,6 +89,16 @@ class Arena:
                 stack.push_async_callback(channels.close)
                 players = Players(users, random.Random(7), shares=shares, numbers=numbers)
                 await stack.enter_async_context(Load(channels, players, history, rate=60))
+            if impatient:
+                channels = Channels(self.server.address, 2)
+                stack.push_async_callback(channels.close)
+                players = Players(
+                    users, random.Random(8), shares={RANK: 1.0}, numbers=numbers, read_s=0.004
+                )
+                await stack.enter_async_context(Load(channels, players, history, rate=impatient))
+            if forced:
+                admin = await stack.enter_async_context(admin_of(self.server.admin_address))
+                await admin.set_breaker(history, "redis/*", FORCED_OPEN, ttl_s=1.0)
             await asyncio.sleep(PLAY_S)
         return check(_in_time(history), [await self._found(board, before) for board in BOARDS])
 
@@ -204,6 +221,41 @@ async def test_found_always_said_to_be_of_the_index(
     assert Invariant.HONEST in verdict.invariants()
 
 
+@pytest.mark.parametrize("planted", [False, True])
+async def test_found_an_override_ignored(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch, *, planted: bool
+) -> None:
+    """An operator takes the index out of play, and answers come from it all the same."""
+    if planted:
+        look = Breaker.look
+        monkeypatch.setattr(Breaker, "look", lambda own, _mode, fault: look(own, Mode.AUTO, fault))
+
+    verdict = await arena.play(forced=True)
+
+    assert (Invariant.OVERRIDES_HELD in verdict.invariants()) is planted
+    assert planted or verdict.summary() == []
+
+
+@pytest.mark.parametrize("planted", [False, True])
+async def test_found_cancels_counted_as_failures(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch, *, planted: bool
+) -> None:
+    """Callers who hang up open breakers, and others are sent elsewhere while nothing is wrong."""
+    if planted:
+        settle = Breaker.settle
+
+        def strict(own: Breaker, epoch: int, outcome: Outcome, took_s: float) -> None:
+            failed = Outcome.LOST if outcome is Outcome.NEUTRAL else outcome
+            settle(own, epoch, failed, took_s)
+
+        monkeypatch.setattr(Breaker, "settle", strict)
+
+    verdict = await arena.play(impatient=150)
+
+    assert (Invariant.ERRORS_TOLD in verdict.invariants()) is planted
+    assert planted or verdict.summary() == []
+
+
 # --- bugs of the functions in Redis ----------------------------------------------------------
 
 
@@ -290,10 +342,10 @@ async def test_found_rebuilt_without_double_writes(
         _plant(monkeypatch, b"      if meta[season + 2] then\n", b"      if false then\n")
     board = await _board(kept)
     await kept.apply(await kept.record(board, [submission(16, 1)]))
-    horizon = await kept.history.horizon()
+    start = await kept.history.point()
     season = board.season.number
 
-    await kept.keeping.begin(season, 0, token="copy", horizon=horizon)
+    await kept.keeping.begin(season, 0, token="copy", start=start)
     chunk = await kept.history.load(season, 0, after_user_id=0, limit=100)
     await kept.apply(await kept.record(board, [submission(16, 1), submission(32, 1)]))
     await kept.keeping.load(season, 0, token="copy", chunk=0, items=chunk.items)
@@ -312,11 +364,11 @@ async def test_found_served_half_built(
         _plant(monkeypatch, b"state ~= wanted or redis.call('ZCARD', z) ~= live + 1", b"state == 9")
     board = await _board(kept)
     await kept.apply(await kept.record(board, [submission(user, user) for user in range(1, 101)]))
-    season, horizon = board.season.number, await kept.history.horizon()
+    season, start = board.season.number, await kept.history.point()
     if planted:
         monkeypatch.setattr(keeping, "copy_keys", season_keys)
 
-    await kept.keeping.begin(season, 0, token="copy", horizon=horizon)
+    await kept.keeping.begin(season, 0, token="copy", start=start)
     history = new_history()
     start_s = time.monotonic()
     window = await kept.index.window(
@@ -373,8 +425,8 @@ def _history(*attempts: Attempt) -> History:
     return History(0.0, list(attempts))
 
 
-def test_found_cancels_counted_as_failures() -> None:
-    """Callers who hang up open a breaker, and others are sent elsewhere while nothing is wrong."""
+def test_found_trouble_while_nothing_is_wrong() -> None:
+    """Callers are refused or sent elsewhere, and nothing was broken."""
     hung_up = [_calm("CANCELLED", start_s=second) for second in range(1, 10)]
     well = _calm(start_s=20)
 
@@ -384,7 +436,7 @@ def test_found_cancels_counted_as_failures() -> None:
 
 
 @pytest.mark.parametrize(("start_s", "obeyed"), [(10.05, True), (10.2, False), (14.9, True)])
-def test_found_an_override_ignored(start_s: float, *, obeyed: bool) -> None:
+def test_found_disobedience_while_an_override_holds(start_s: float, *, obeyed: bool) -> None:
     """Answers still come from an index that was forced open a while ago; not before, nor after."""
     history = _history(_calm(start_s=start_s))
     history.mark(MarkKind.OVERRIDE, 10.0, name="redis/*", mode="FORCED_OPEN", ttl_s=5, laggards=[])
