@@ -225,13 +225,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         index_operations=IndexOperations(
             Operations(OperationFiles(settings.state.directory / "operations", clock), clock),
             boards,
-            VerifyIndex(
-                PostgresPieces(stores.jobs),
-                RedisIndexPieces(stores.router),
-                history,
-                keeping,
-                clock,
-            ),
+            _verify_index(stores, history, keeping),
             build,
         ),
         batcher=batcher,
@@ -261,6 +255,11 @@ def _snapshots(
         files,
         clock,
     )
+
+
+def _verify_index(stores: _Stores, history: LedgerHistory, keeping: IndexKeeping) -> VerifyIndex:
+    pieces = RedisIndexPieces(stores.router)
+    return VerifyIndex(PostgresPieces(stores.jobs), pieces, history, keeping, SystemClock())
 
 
 def _first_pages(settings: ReadSettings, reading: Reading, own_writes: OwnWrites) -> FirstPages:

@@ -11,7 +11,7 @@ from core.ordering import PREFIX_BYTES
 from core.verify_ports import IndexedValue, IndexPiece
 from sharding.keys import meta_key, season_keys
 from sharding.library import LIBRARY, Argument
-from sharding.replies import Reply
+from sharding.replies import Reply, unavailable
 from sharding.router import Router
 
 _KEYS: Final = 1_000
@@ -61,7 +61,7 @@ class RedisIndexPieces:
         if reply in (b"UNBUILT", b"BROKEN"):
             raise IndexUnbuilt([shard])
         if isinstance(reply, Exception):
-            raise IndexUnavailable([shard]) from reply
+            raise unavailable({shard: reply}) from reply
         return reply
 
 

@@ -185,6 +185,6 @@ async def test_injected_latency_counts_as_slow(
 
 def test_a_refusal_says_when_to_come_again() -> None:
     """Callers are told what the breaker knows; of other losses nothing is known."""
-    assert unavailable(ShardRefused(0.7)).retry_after_ms == 700
-    assert unavailable(ShardRefused(0.0)).retry_after_ms == 1
-    assert unavailable(NodeLost()).retry_after_ms == IndexUnavailable.retry_after_ms
+    assert unavailable({0: ShardRefused(0.7)}).retry_after_ms == 700
+    assert unavailable({0: ShardRefused(0.0)}).retry_after_ms == 1
+    assert unavailable({0: NodeLost()}).retry_after_ms == IndexUnavailable.retry_after_ms
