@@ -1,28 +1,27 @@
-"""The boards of a run: made through the server, filled past it."""
+"""The boards of a run, made and filled through the server."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Final
 
 import grpc
 
-from chaos.deployment import Deployment
-from chaos.load import BOARDS
-from standings.v1 import board_service_pb2 as pb
-from standings.v1 import board_service_pb2_grpc as pb_grpc
+from chaos.load import BOARDS, new_id
+from standings.v1 import board_service_pb2 as boards_pb
+from standings.v1 import board_service_pb2_grpc as boards_grpc
+from standings.v1 import ranking_service_pb2 as pb
+from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 from standings.v1 import types_pb2
 
 _CALL_S: Final = 10.0
+_BATCH_SIZE: Final = 500
 
 
-async def make_boards(deployment: Deployment, users: Mapping[str, int]) -> None:
-    """Boards on which users 1 to so many have entries. The index, which knows nothing of them, is
-    emptied, so that it is built.
-    """
-    async with grpc.aio.insecure_channel(deployment.address) as channel:
-        stub = pb_grpc.BoardServiceStub(channel)
+async def make_boards(address: str) -> None:
+    """Makes those that are not there. Raises grpc.aio.AioRpcError."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = boards_grpc.BoardServiceStub(channel)
         for board_id, operator in BOARDS.items():
             board = types_pb2.Board(
                 board_id=board_id,
@@ -30,6 +29,24 @@ async def make_boards(deployment: Deployment, users: Mapping[str, int]) -> None:
                 subscore_sort_order=types_pb2.SORT_ORDER_DESCENDING,
                 operator=types_pb2.Operator.Value(f"OPERATOR_{operator}"),
             )
-            await stub.CreateBoard(pb.CreateBoardRequest(board=board), timeout=_CALL_S)
-    await asyncio.gather(*(deployment.fill(board, count) for board, count in users.items()))
-    await deployment.flush_index()
+            try:
+                await stub.CreateBoard(boards_pb.CreateBoardRequest(board=board), timeout=_CALL_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                    raise
+
+
+async def fill_boards(address: str, users: Mapping[str, int]) -> None:
+    """Gives users 1 to so many an entry. Raises grpc.aio.AioRpcError."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = pb_grpc.RankingServiceStub(channel)
+        for board, count in users.items():
+            for first in range(1, count + 1, _BATCH_SIZE):
+                batch = [
+                    pb.SubmitScoreRequest(
+                        board_id=board, user_id=user, score=user, submission_id=new_id()
+                    )
+                    for user in range(first, min(first + _BATCH_SIZE, count + 1))
+                ]
+                request = pb.BatchSubmitScoresRequest(submissions=batch)
+                await stub.BatchSubmitScores(request, timeout=_CALL_S)

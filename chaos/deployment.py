@@ -7,7 +7,7 @@ Whoever checks goes past them.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,15 @@ from bootstrap.embedded.redis_node import RedisNode
 from bootstrap.embedded.stack import EmbeddedStack
 from bootstrap.settings import Settings
 from bootstrap.stores import migrate_database
+from chaos.boards import make_boards
+from chaos.conduct import Vitals
 from chaos.proxy import Fault, Proxy
 from chaos.serving import Servers
 from chaos.stores import Stores
 from sharding.keys import SLOTS
 
 WORKER_COUNT: Final = 2
+_WHOLE_S: Final = 15.0
 _FILL: Final = """
 insert into entries (shard, season_no, user_id, score, subscore, arrival, revision,
                      submission_count, achieve_time, update_time, state, outcome, batch_place)
@@ -114,6 +117,23 @@ class Deployment:
             "STANDINGS_SERVER_DRAIN_SETTLE_S": "0.2",
             "STANDINGS_LOG_LEVEL": "WARNING",
         }
+
+    async def prepare(self, users: Mapping[str, int]) -> None:
+        """Boards on which users 1 to so many have entries. The index, which knows nothing of them,
+        is emptied, so that it is built.
+        """
+        await make_boards(self.address)
+        for board, count in users.items():
+            await self.fill(board, count)
+        await self.flush_index()
+
+    async def whole(self) -> bool:
+        """Waits for every worker."""
+        return await self.servers.whole(WORKER_COUNT, timeout_s=_WHOLE_S)
+
+    def vitals(self) -> Vitals | None:
+        """What the workers hold."""
+        return self.servers.vitals()
 
     async def fill(self, board: str, count: int) -> None:
         """Gives users 1 to `count` entries, past the server."""

@@ -5,28 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from bootstrap.embedded.waiting import until
-from chaos.boards import make_boards
 from chaos.calls import Channels
 from chaos.checker import Verdict, check
 from chaos.conduct import Vitals, check_leaks
-from chaos.deployment import WORKER_COUNT, Deployment
 from chaos.history import History, MarkKind
 from chaos.load import BOARDS, Load, Players, Population, new_history
 from chaos.row import Row, Scene, Seen, missed, seen_of
-from chaos.stores import Ledger
+from chaos.stores import Found, Ledger, Stores
+from chaos.target import Target
 from chaos.verdicts import Breach, Harm, Invariant
 
 _CHANNEL_COUNT: Final = 16
 _CONVERGE_S: Final = 60.0
-_READY_S: Final = 60.0
-_RESPAWN_S: Final = 15.0
 _WARM_S: Final = 2.0
 
 
@@ -48,6 +45,13 @@ SHORT: Final = Plan(
     scale=0.3, rate=200.0, calm_s=2.5, after_s=4.0,
     users=dict(zip(BOARDS, (50_000, 5_000), strict=True)),
 )  # fmt: skip
+
+
+GIVEN: Final = Plan(
+    scale=0.5, rate=100.0, calm_s=5.0, after_s=10.0,
+    users=dict(zip(BOARDS, (5_000, 5_000), strict=True)),
+)  # fmt: skip
+"""Somebody else's deployment may have other work to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ Told = Callable[[Result], None]
 class Matrix:
     """A deployment with boards on it, and the rows that are run."""
 
-    def __init__(self, deployment: Deployment, plan: Plan, report: Path) -> None:
-        self._deployment = deployment
+    def __init__(self, target: Target, plan: Plan, report: Path) -> None:
+        self._target = target
         self._plan = plan
         self._report = report
         self._ledgers: dict[str, Ledger] = {}
@@ -100,11 +104,9 @@ class Matrix:
 
     async def _prepare(self) -> None:
         """Boards with entries in both stores, and every connection and cache warm."""
-        await make_boards(self._deployment, self._plan.users)
+        await self._target.prepare(self._plan.users)
         if await self._converged() is None:
             raise RuntimeError("the index was not built in time")
-        for board in BOARDS:
-            self._ledgers[board] = await self._deployment.stores.ledger(board)
         async with self._playing(new_history()):
             await asyncio.sleep(_WARM_S)
         await self._take_ledgers()
@@ -112,9 +114,9 @@ class Matrix:
     async def _run(self, row: Row) -> Result:
         history = new_history()
         history.mark(MarkKind.CONVERGED, time.monotonic())
-        vitals = self._deployment.servers.vitals()
+        vitals = self._target.vitals()
         async with self._playing(history) as load:
-            scene = Scene(self._deployment, load, history, self._plan.scale)
+            scene = Scene(self._target, load, history, self._plan.scale)
             await asyncio.sleep(self._plan.calm_s)
             history.mark(MarkKind.FAULT, time.monotonic(), name=row.name, index=row.index)
             try:
@@ -128,24 +130,21 @@ class Matrix:
             notes.append(f"{load.in_doubt} batches are still in doubt")
         return await self._judged(row, history, vitals, notes)
 
-    async def _judged(self, row: Row, history: History, vitals: Vitals, notes: list[str]) -> Result:
+    async def _judged(
+        self, row: Row, history: History, vitals: Vitals | None, notes: list[str]
+    ) -> Result:
         converged_s = await self._converged()
-        if not await self._deployment.servers.whole(WORKER_COUNT, timeout_s=_RESPAWN_S):
+        if not await self._target.whole():
             notes.append("not all workers are back")
         history.write(self._report / f"row-{row.number:02}.jsonl")
-        stores = self._deployment.stores
-        found = [
-            await stores.found(board, operator, self._ledgers[board])
-            for board, operator in BOARDS.items()
-        ]
-        self._ledgers = {one.board: one.after for one in found}
+        found = await self._found()
         verdict = await asyncio.to_thread(check, history, found, also_told=row.expected.also_told)
         seen = seen_of(history)
         took_s = _CONVERGE_S if converged_s is None else converged_s
         notes += missed(row.expected, seen, took_s)
         breaches = [
             *verdict.breaches,
-            *check_leaks(vitals, self._deployment.servers.vitals()),
+            *self._leaks(vitals),
             *(Breach(Invariant.EXPECTED, Harm.CONDUCT, note) for note in notes),
         ]
         return Result(row, seen, Verdict(breaches), took_s, tuple(notes))
@@ -155,7 +154,7 @@ class Matrix:
         """Load on fresh connections."""
         rng = random.Random(self._plan.seed)  # noqa: S311 - no secret
         populations = {board: Population(count) for board, count in self._plan.users.items()}
-        channels = Channels(self._deployment.address, _CHANNEL_COUNT)
+        channels = Channels(self._target.address, _CHANNEL_COUNT)
         try:
             players = Players(populations, rng)
             async with Load(channels, players, history, rate=self._plan.rate) as load:
@@ -163,19 +162,47 @@ class Matrix:
         finally:
             await channels.close()
 
+    async def _found(self) -> Sequence[Found]:
+        """What the stores hold, if they can be looked into."""
+        stores = self._target.stores
+        if stores is None:
+            return ()
+        found = [
+            await stores.found(board, operator, self._ledgers[board])
+            for board, operator in BOARDS.items()
+        ]
+        self._ledgers = {one.board: one.after for one in found}
+        return found
+
+    def _leaks(self, before: Vitals | None) -> Sequence[Breach]:
+        after = self._target.vitals()
+        return () if before is None or after is None else list(check_leaks(before, after))
+
     async def _converged(self) -> float | None:
         """After how many seconds the index held what the ledger does; None: it did not."""
         started_s = time.monotonic()
-        ledgers = {board: await self._deployment.stores.ledger(board) for board in BOARDS}
-        keys = {ledger.season: ledger.keys() for ledger in ledgers.values()}
+        if self._target.stores is None:
+            return 0.0
+        ledgers = [await self._target.stores.ledger(board) for board in BOARDS]
+        keys = {ledger.season: ledger.keys() for ledger in ledgers}
 
         async def equal() -> bool:
-            stores = self._deployment.stores
-            return all([await stores.index(season) == own for season, own in keys.items()])
+            # Nodes that were killed have come back elsewhere in the list.
+            stores = self._target.stores
+            return stores is not None and await _holds(stores, keys)
 
         if not await until(equal, timeout_s=_CONVERGE_S):
             return None
         return time.monotonic() - started_s
 
     async def _take_ledgers(self) -> None:
-        self._ledgers = {b: await self._deployment.stores.ledger(b) for b in BOARDS}
+        stores = self._target.stores
+        if stores is not None:
+            self._ledgers = {board: await stores.ledger(board) for board in BOARDS}
+
+
+async def _holds(stores: Stores, keys: Mapping[int, Sequence[bytes]]) -> bool:
+    for season, own in keys.items():
+        if await stores.index(season) != own:
+            return False
+    return True

@@ -11,6 +11,7 @@ from typing import Final
 from chaos.deployment import Deployment
 from chaos.history import AFTERWARDS, OK, SUBMIT, Attempt, History, MarkKind
 from chaos.load import Load
+from chaos.target import Target
 
 _STEP_S: Final = 0.1
 _BAD_SHARE: Final = 0.01
@@ -21,12 +22,21 @@ _CALM: Final = frozenset({"INDEX", "CACHE"})
 class Scene:
     """What a row works with. `scale` is 1 for a full run and less for a short one."""
 
-    deployment: Deployment
+    target: Target
     load: Load
     history: History
     scale: float
     notes: list[str] = field(default_factory=list)
     """What a row itself found amiss."""
+
+    @property
+    def deployment(self) -> Deployment:
+        """The deployment, for rows that break more than its levers can. Raises TypeError where it
+        is somebody else's.
+        """
+        if not isinstance(self.target, Deployment):
+            raise TypeError("this row needs a deployment of its own")
+        return self.target
 
     def seconds(self, full: float, least: float) -> float:
         """How long something lasts in this run."""

