@@ -33,6 +33,8 @@ _WAIT_S: Final = 0.05
 _WAIT_STEP_S: Final = 0.005
 """A write that is on its way to the index arrives within a few ms; one that missed it takes the
 healer a second, and nobody should wait for that."""
+_LOOKS_MAX: Final = 3
+"""How often a user is looked for who moves while the neighbours are read."""
 _TOP_ENTRIES_MAX: Final = 1_000
 """What all rungs know exactly; a page beyond it is not put together from several of them."""
 
@@ -156,21 +158,30 @@ class Ladder:
                     season_number, user_id, above=above, below=below, fresh=fresh
                 )
             )
-        except ShardsMissing:
-            pass
-        entries, found_in = await self.users(
-            season_number, [user_id], cutoff_bytes=KEY_BYTES, fresh=fresh
-        )
-        entry = entries.get(user_id)
-        if entry is None:
-            return None
-        window = await self.window(
-            season_number, entry.key, above=above, below=below + 1, within=KeyRange(), fresh=fresh
-        )
-        others = [row for row in window.below if row[0] != entry.key]
-        # How well the entry's own place is known does not matter: the window counts it again.
-        view = as_old_as(window.view, replace(found_in, fewer=0, more=0))
-        return entry, Window(window.before, window.above, others[:below], view)
+        except ShardsMissing as error:
+            missing = error
+        for _ in range(_LOOKS_MAX):
+            entries, found_in = await self.users(
+                season_number, [user_id], cutoff_bytes=KEY_BYTES, fresh=fresh
+            )
+            entry = entries.get(user_id)
+            if entry is None:
+                return None
+            window = await self.window(
+                season_number,
+                entry.key,
+                above=above,
+                below=below + 1,
+                within=KeyRange(),
+                fresh=fresh,
+            )
+            others = [row for row in window.below if row[0] != entry.key]
+            if entry.hidden or len(others) < len(window.below):
+                # How well its own place is known does not matter: the window counts it again.
+                view = as_old_as(window.view, replace(found_in, fewer=0, more=0))
+                return entry, Window(window.before, window.above, others[:below], view)
+            # The entry has moved meanwhile, and would be counted at both places.
+        raise missing
 
     async def page_at(
         self, season_number: int, *, offset: int, limit: int, fresh: Freshness

@@ -243,3 +243,30 @@ class OnlyCounts(MemoryIndex):
         finally:
             self.lost = lost
         return await super().count_before(*args, **kwargs)
+
+
+@pytest.mark.parametrize("moves", [1, 9])
+async def test_who_moves_while_the_neighbours_are_read_is_looked_for_again(moves: int) -> None:
+    """An entry is never shown beside itself; who does not keep still is unavailable."""
+    stair = stair_without(1)
+    window, left = stair.database.window, [moves]
+
+    async def moving(*args: Any, **kwargs: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            arrival = 100 + moves - left[0]
+            for rung in (stair.index, stair.database):
+                rung.put(BOARD, (17, 50 + arrival, 0), arrival=arrival)
+        return await window(*args, **kwargs)
+
+    stair.database.window = moving  # type: ignore[method-assign]
+    around = ListEntriesAround(stair.reading)
+
+    if moves > 1:
+        with pytest.raises(IndexUnavailable):
+            await around("board", 17, above=1, below=2, options=ReadOptions())
+        return
+    found = await around("board", 17, above=1, below=2, options=ReadOptions())
+
+    assert [e.rank for e in found.entries] == [1, 2, 3, 4]
+    assert [e.standing.user_id for e in found.entries].count(17) == 1
