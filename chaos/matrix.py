@@ -17,7 +17,7 @@ from chaos.checker import Verdict, check
 from chaos.conduct import Vitals, check_leaks
 from chaos.history import History, MarkKind
 from chaos.load import BOARDS, Load, Players, Population, new_history
-from chaos.row import Row, Scene, Seen, missed, seen_of
+from chaos.row import Row, Scene, Seen, missed, seen_of, well
 from chaos.stores import Found, Ledger, Stores
 from chaos.target import Target
 from chaos.verdicts import Breach, Harm, Invariant
@@ -25,6 +25,7 @@ from chaos.verdicts import Breach, Harm, Invariant
 _CHANNEL_COUNT: Final = 16
 _CONVERGE_S: Final = 60.0
 _WARM_S: Final = 2.0
+_LOOK_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,10 @@ class Matrix:
             finally:
                 history.mark(MarkKind.HEAL, time.monotonic())
                 await row.mend(scene)
-            await asyncio.sleep(max(self._plan.after_s, row.expected.heals_s * self._plan.scale))
+            healed_s = time.monotonic()
+            await asyncio.sleep(self._plan.after_s)
+            while not well(history) and time.monotonic() < healed_s + row.expected.heals_s + 1:
+                await asyncio.sleep(_LOOK_S)
         notes = list(scene.notes)
         if load.in_doubt:
             notes.append(f"{load.in_doubt} batches are still in doubt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,6 +118,15 @@ def seen_of(history: History) -> Seen:
         heal_s=_quiet_after(after, heal_s, _not_well),
         p99_ms=_p99_ms(inside),
     )
+
+
+def well(history: History) -> bool:
+    """Whether the last second of a run went as if nothing had ever been wrong."""
+    if not history.attempts:
+        return False
+    last_s = history.attempts[-1].end_s - 1
+    recent = itertools.takewhile(lambda one: one.end_s > last_s, reversed(history.attempts))
+    return not any(map(_not_well, recent))
 
 
 def missed(expected: Expected, seen: Seen, converged_s: float) -> Iterator[str]:

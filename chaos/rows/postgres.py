@@ -12,6 +12,8 @@ from chaos.proxy import Fault, Mode
 from chaos.row import Expected, Row, Scene
 from chaos.rows.redis import mend, until_open
 
+_OPEN_S_MAX: Final = 3.0
+"""A write may take 0.8 s, and a flush is lost only after that: some have to be."""
 _END_ALL: Final = """
 select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'standings-%'
 """
@@ -31,7 +33,7 @@ async def freeze(scene: Scene) -> None:
     """It neither answers nor closes anything."""
     postgres = scene.deployment.stack.postgres
     postgres.freeze()
-    await until_open(scene, "postgres/")
+    await until_open(scene, "postgres/", within_s=_OPEN_S_MAX)
     await asyncio.sleep(scene.seconds(20, 6))
 
 
@@ -108,7 +110,7 @@ ROWS: Final = (
     Row(
         17, "both stores down", take_both_down, mend, short=True, index="down",
         expected=Expected(
-            reads_min=None, tops_min=0.99, sources=frozenset({"SNAPSHOT", "CACHE"}),
+            reads_min=None, tops_min=0.95, sources=frozenset({"SNAPSHOT", "CACHE"}),
             heals_s=20.0, converges_s=60.0,
         ),
     ),
