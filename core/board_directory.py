@@ -19,6 +19,9 @@ _FRESH_S: Final = 1.0
 """How long another worker's change to a board may go unseen by reads. Writes carry the version,
 and the ledger refuses one that is not the current."""
 
+_PATIENCE_S: Final = 0.05
+"""How long a slow PostgreSQL is waited for where a definition is known that is a little older."""
+
 
 class NothingRemembered:
     """Outlives no process."""
@@ -60,14 +63,8 @@ class BoardDirectory:
 
     async def reload(self, board_id: str) -> Board:
         """The board as PostgreSQL has it now. Raises BoardNotFound, LedgerUnavailable."""
-        task = self._loading.get(board_id)
-        if task is None:
-            # In a context of its own: it must not end with the deadline of the first who asks.
-            task = asyncio.create_task(self._load(board_id), context=Context())
-            self._loading[board_id] = task
-            task.add_done_callback(lambda done: self._loaded(board_id, done))
         # One caller's cancellation must not fail the others who wait for the same read.
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._lookup(board_id))
 
     def put(self, board: Board) -> None:
         """Notes a definition that this worker has just changed, whatever is being read now."""
@@ -79,9 +76,25 @@ class BoardDirectory:
         self._loading.pop(board_id, None)
         self._known.pop(board_id, None)
 
+    def _lookup(self, board_id: str) -> asyncio.Task[Board]:
+        """The read of a board that is under way, or begins now."""
+        task = self._loading.get(board_id)
+        if task is None:
+            # In a context of its own: it must not end with the deadline of the first who asks.
+            task = asyncio.create_task(self._load(board_id), context=Context())
+            self._loading[board_id] = task
+            task.add_done_callback(lambda done: self._loaded(board_id, done))
+        return task
+
     async def _newest(self, board_id: str, known: Board | None) -> Board:
+        lookup = self._lookup(board_id)
+        if known is not None:
+            await asyncio.wait({lookup}, timeout=_PATIENCE_S)
+            if not lookup.done():
+                # It goes on; whoever has a deadline needs the time for other things.
+                return known
         try:
-            return await self.reload(board_id)
+            return await asyncio.shield(lookup)
         except LedgerUnavailable:
             # Reads need no more than its order and season. Writes are refused with an old one,
             # where they can be taken at all.

@@ -13,7 +13,7 @@ from core.errors import StandingsError
 from resilience.breaker import BreakerRules, Outcome
 
 POSTGRES_BREAKERS: Final[Mapping[str, BreakerRules]] = {
-    "postgres/write": BreakerRules(slow_s=0.4, losses_max=4),
+    "postgres/write": BreakerRules(slow_s=0.4, losses_max=3),
     "postgres/read": BreakerRules(slow_s=0.15),
     # A chunk of a build may take seconds.
     "postgres/jobs": BreakerRules(slow_s=inf),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
@@ -143,3 +144,26 @@ async def test_the_use_of_a_board_is_noted() -> None:
         await boards.get("board")
 
     assert remembered.used == [BOARD] * 3
+
+
+async def test_a_slow_store_does_not_hold_up_who_can_do_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is known is given meanwhile; what the store says in the end is known then."""
+    monkeypatch.setattr("core.board_directory._PATIENCE_S", 0.0)
+    boards, store, clock = directory()
+    await boards.get("board")
+    answers, read = asyncio.Event(), store.get
+
+    async def slowly(board_id: str) -> Board:
+        await answers.wait()
+        return await read(board_id)
+
+    store.get = slowly  # type: ignore[method-assign]
+    clock.ms += 2_000
+
+    assert await boards.get("board") == BOARD
+    store.board = replace(BOARD, version=2)
+    answers.set()
+    assert await boards.reload("board") == store.board
+    assert await boards.get("board") == store.board
