@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from bootstrap.chaos_settings import ChaosSettings
 from bootstrap.read_settings import ReadSettings
 from bootstrap.server_settings import ServerSettings
 from bootstrap.watch_settings import WatchSettings
@@ -90,6 +91,7 @@ class Settings(BaseModel):
     reads: ReadSettings = ReadSettings()
     watch: WatchSettings = WatchSettings()
     tokens: TokenSettings = TokenSettings()
+    chaos: ChaosSettings = ChaosSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     state: StateSettings = StateSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -20,7 +20,7 @@ def jobs() -> None:
         stop = stop_signal()
         async with open_container(settings, observer=breaker_measures()) as container:
             running = [
-                asyncio.create_task(run_jobs(container)),
+                asyncio.create_task(run_jobs(container, settings)),
                 asyncio.create_task(measure(container)),
             ]
             await stop.wait()

@@ -14,6 +14,7 @@ from bootstrap.container import Container, open_container
 from bootstrap.errors import NotConfigured
 from bootstrap.settings import Settings
 from bootstrap.snapshot_keeping import keep_snapshots
+from cli.chaos_schedule import chaos_jobs
 from cli.telling import metrics_told
 from core.clock import SystemClock
 from core.errors import StandingsError
@@ -88,7 +89,7 @@ async def serving(
             asyncio.create_task(measure(container)),
         ]
         if with_jobs:
-            background.append(asyncio.create_task(run_jobs(container)))
+            background.append(asyncio.create_task(run_jobs(container, settings)))
         for task in background:
             task.add_done_callback(_tell_of_bug)
         try:
@@ -155,16 +156,19 @@ def _use_cases(container: Container, settings: Settings, fleet: FleetSync) -> Us
     )
 
 
-async def run_jobs(container: Container) -> None:
+async def run_jobs(container: Container, settings: Settings) -> None:
     """Runs the jobs wherever this process is elected; never returns by itself."""
-    jobs = all_jobs(
-        history=container.history,
-        retention=container.retention,
-        keeping=container.keeping,
-        build=container.build,
-        removals=container.removals,
-        measure_outbox=container.measure_outbox,
-        clock=SystemClock(),
+    jobs = (
+        *chaos_jobs(settings.chaos),
+        *all_jobs(
+            history=container.history,
+            retention=container.retention,
+            keeping=container.keeping,
+            build=container.build,
+            removals=container.removals,
+            measure_outbox=container.measure_outbox,
+            clock=SystemClock(),
+        ),
     )
     await JobRunner(container.leadership, jobs).run()
 
