@@ -41,11 +41,16 @@ def check_errors(history: History, also: Collection[str] = ()) -> Iterator[Breac
     allowed = {OK, *RETRYABLE, *also}
     trouble = (MarkKind.FAULT, MarkKind.OVERRIDE)
     began_s = min((m.time_s for m in history.marks if m.kind in trouble), default=float("inf"))
+    calm_s = min(history.times_of(MarkKind.CALM), default=float("-inf"))
     for attempt in history.attempts:
         for code in {attempt.code, *(told.code for told in attempt.told)} - allowed:
             harm = Harm.WRONG if code == "NOT_FOUND" else Harm.CONDUCT
             yield Breach(Invariant.ERRORS_TOLD, harm, f"{attempt.kind} was told {code}")
-        if attempt.end_s < began_s and attempt.deadline_s >= _PATIENT_S:
+        if (
+            calm_s <= attempt.start_s
+            and attempt.end_s < began_s
+            and attempt.deadline_s >= _PATIENT_S
+        ):
             if attempt.result == "UNAVAILABLE":
                 yield _conduct(Invariant.ERRORS_TOLD, f"{attempt.kind} failed, nothing was wrong")
             elif attempt.meta is not None and attempt.meta.source not in _CALM:

@@ -95,6 +95,8 @@ class Attempt:
 class MarkKind(Enum):
     """What else happened."""
 
+    CALM = "calm"
+    """From now on, and until something is broken, nothing may go wrong."""
     FAULT = "fault"
     HEAL = "heal"
     CONVERGED = "converged"

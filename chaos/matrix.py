@@ -26,6 +26,8 @@ _CHANNEL_COUNT: Final = 16
 _CONVERGE_S: Final = 60.0
 _WARM_S: Final = 2.0
 _LOOK_S: Final = 0.25
+_CALM_S_MAX: Final = 45.0
+"""A breaker that opened again and again stays open for up to half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,9 @@ class Matrix:
         vitals = self._target.vitals()
         async with self._playing(history) as load:
             scene = Scene(self._target, load, history, self._plan.scale)
+            if not await _until_well(history, timeout_s=_CALM_S_MAX):
+                scene.notes.append("it was not well before it was broken")
+            history.mark(MarkKind.CALM, time.monotonic())
             await asyncio.sleep(self._plan.calm_s)
             history.mark(MarkKind.FAULT, time.monotonic(), name=row.name, index=row.index)
             try:
@@ -125,12 +130,8 @@ class Matrix:
             finally:
                 history.mark(MarkKind.HEAL, time.monotonic())
                 await row.mend(scene)
-            healed_s = time.monotonic()
             await asyncio.sleep(self._plan.after_s)
-            latest_s = healed_s + row.expected.heals_s + 1
-            # No event tells that calls go well again.
-            while not well(history) and time.monotonic() < latest_s:  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK_S)
+            await _until_well(history, timeout_s=row.expected.heals_s + 1 - self._plan.after_s)
         notes = list(scene.notes)
         if load.in_doubt:
             notes.append(f"{load.in_doubt} batches are still in doubt")
@@ -205,6 +206,16 @@ class Matrix:
         stores = self._target.stores
         if stores is not None:
             self._ledgers = {board: await stores.ledger(board) for board in BOARDS}
+
+
+async def _until_well(history: History, *, timeout_s: float) -> bool:
+    """Waits for a second in which all went well."""
+
+    async def is_well() -> bool:
+        return well(history)
+
+    await asyncio.sleep(1)
+    return await until(is_well, timeout_s=timeout_s, interval_s=_LOOK_S)
 
 
 async def _holds(stores: Stores, keys: Mapping[int, Sequence[bytes]]) -> bool:

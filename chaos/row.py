@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from chaos.history import AFTERWARDS, OK, SUBMIT, Attempt, History, MarkKind
 from chaos.load import Load
 from chaos.target import Target
 
-_STEP_S: Final = 0.1
+_HALF_S: Final = 0.5
 _BAD_SHARE: Final = 0.01
 _CALM: Final = frozenset({"INDEX", "CACHE"})
 
@@ -161,16 +162,18 @@ def _answered(attempts: Sequence[Attempt], wanted: Callable[[Attempt], bool]) ->
 def _quiet_after(
     attempts: Sequence[Attempt], since_s: float, bad: Callable[[Attempt], bool]
 ) -> float:
-    """After how long no more than one attempt in a hundred was bad in any tenth of a second."""
-    counts: Counter[int] = Counter()
-    bads: Counter[int] = Counter()
-    for attempt in attempts:
-        step = ceil((attempt.end_s - since_s) / _STEP_S)
-        counts[step] += 1
-        bads[step] += bad(attempt)
-    return (
-        max((step for step in bads if bads[step] > _BAD_SHARE * counts[step]), default=0) * _STEP_S
-    )
+    """After how long no more than one attempt in a hundred was bad in any second."""
+    ends = sorted(attempt.end_s for attempt in attempts)
+    bads = sorted(attempt.end_s for attempt in attempts if bad(attempt))
+    for end_s in reversed(bads):
+        around = (end_s - _HALF_S, end_s + _HALF_S)
+        if _between(bads, *around) > max(1, _BAD_SHARE * _between(ends, *around)):
+            return end_s - since_s
+    return 0.0
+
+
+def _between(times: Sequence[float], low_s: float, high_s: float) -> int:
+    return bisect_right(times, high_s) - bisect_left(times, low_s)
 
 
 def _not_well(attempt: Attempt) -> bool:

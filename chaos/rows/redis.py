@@ -171,7 +171,7 @@ ROWS: Final = (
     ),
     Row(
         8, "connections reset, noise, silence", disturb_connections, mend,
-        expected=Expected(reads_min=0.95),
+        expected=Expected(reads_min=0.95, heals_s=25.0),
     ),
     Row(
         9, "shards move to other nodes", move_slots, mend, short=True,
