@@ -93,7 +93,7 @@ ROWS: Final = (
     ),
     Row(
         12, "PostgreSQL frozen", freeze, mend, short=True,
-        expected=Expected(reads_min=0.99, heals_s=5.0),
+        expected=Expected(reads_min=0.99),
     ),
     Row(
         13, "PostgreSQL slow", slow_down, mend,
