@@ -17,7 +17,7 @@ from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from cli.serving import breaker_measures, serving
 from server import metrics
-from standings_client import AsyncClient, Board, EntryView, Submission
+from standings_client import AsyncClient, Board, EntryView, StandingsError, Submission
 from tests.fakes.making import board_spec, submission
 from tests.fixtures.keeping import Kept
 from tests.fixtures.processes import time_until
@@ -173,6 +173,9 @@ async def test_trouble_moves_the_others(
         postgres_faults.freeze()
         calls = [asyncio.ensure_future(client.submit_score("arena", 1, 1))]
         await moved.include("standings_queue_depth")
+        with pytest.raises(StandingsError):
+            await client.get_entry("arena", 1, view=EntryView.FULL, timeout_s=0.3)
+        await moved.include("standings_abandoned_tasks")
         calls += [
             asyncio.ensure_future(client.get_entry("arena", user, view=EntryView.FULL))
             for user in USERS[:50]
