@@ -36,6 +36,7 @@ from resilience.overrides import Mode
 from sharding import apply, keeping, node, reading
 from sharding.keys import season_keys
 from sharding.library import LIBRARY, Library
+from sharding.router import Router
 from standings_client import Board as ClientBoard
 from standings_client import Operator as ClientOperator
 from standings_client import Submission
@@ -49,7 +50,7 @@ from tests.fixtures.server import RunningServer
 
 USERS = 200
 PLAY_S = 1.5
-IMPATIENT_S = 0.004
+IMPATIENT_S = 0.005
 
 
 class Arena:
@@ -245,6 +246,13 @@ async def test_found_cancels_counted_as_failures(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, *, planted: bool
 ) -> None:
     """Callers who hang up open breakers, and others are sent elsewhere while nothing is wrong."""
+    exchange = Router._exchange
+
+    async def distant(own: Router, *args: Any) -> Any:
+        await asyncio.sleep(2 * IMPATIENT_S)
+        return await exchange(own, *args)
+
+    monkeypatch.setattr(Router, "_exchange", distant)
     if planted:
         settle = Breaker.settle
 
