@@ -33,13 +33,16 @@ WORKER_COUNT: Final = 2
 _WHOLE_S: Final = 15.0
 _FILL: Final = """
 insert into entries (shard, season_no, user_id, score, subscore, arrival, revision,
-                     submission_count, achieve_time, update_time, state, outcome, batch_place)
-select u %% 16, s.season_no, u, abs(hashint8(u)::bigint) %% 100000, 0, u, 1, 1,
-       now(), now(), 0, 1, 1
-from generate_series(1::bigint, %s) u cross join seasons s join boards b using (board_no)
+                     submission_count, achieve_time, update_time, state, outcome, batch_place,
+                     rank_key)
+select u %% 16, s.season_no, u, x.score, 0, u, 1, 1, now(), now(), 0, 1, 1,
+       rank_key_of(x.score, 0, u, -1, -1)
+from generate_series(1::bigint, %s) u
+cross join lateral (select abs(hashint8(u)::bigint) %% 100000 as score) x
+cross join seasons s join boards b using (board_no)
 where b.board_id = %s
 """
-"""Scores in no order; each user's arrival is its number."""
+"""Scores in no order; each user's arrival is its number. Both columns of a board descend."""
 
 
 class Deployment:
@@ -140,7 +143,7 @@ class Deployment:
         dsn = self.stack.postgres_dsn
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await connection.execute(_FILL, (count, board))
-            await connection.execute("analyze entries")
+            await connection.execute("vacuum analyze entries")
 
     async def flush_index(self) -> None:
         """Forgets every key of the index."""
