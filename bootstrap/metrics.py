@@ -40,7 +40,7 @@ def share_measures(directory: Path, slot: int) -> bool:
 
 
 def _make_room(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, _FILE_BYTES)

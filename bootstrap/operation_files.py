@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from bootstrap.state_files import replace_file
 from core.operations import Operation, OperationKind, OperationShard, OperationState
 from core.ports import Clock
 
@@ -57,7 +58,7 @@ class OperationFiles:
         return await asyncio.to_thread(self._path(operation_id, "stop").exists)
 
     def _begin(self, operation: Operation) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._forget_old()
         path = self._path(operation.operation_id, "lock")
         lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
@@ -66,12 +67,13 @@ class OperationFiles:
         self._save(operation)
 
     def _save(self, operation: Operation) -> None:
-        path = self._path(operation.operation_id, "json")
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(operation)), encoding="utf-8")
-        draft.replace(path)
-        if operation.state is not OperationState.RUNNING:
-            os.close(self._locks.pop(operation.operation_id))
+        text = json.dumps(asdict(operation))
+        try:
+            replace_file(self._path(operation.operation_id, "json"), text.encode(), sync=False)
+        finally:
+            if operation.state is not OperationState.RUNNING:
+                # Also where its last word could not be written: it is told as cancelled then.
+                os.close(self._locks.pop(operation.operation_id))
 
     def _get(self, operation_id: str) -> Operation | None:
         if _ID.fullmatch(operation_id) is None:

@@ -7,7 +7,7 @@ STANDINGS_ variable stops the start, because it is a typing error.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -132,6 +132,11 @@ def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def own_variables(environment: Mapping[str, str] = os.environ) -> Sequence[str]:  # noqa: TID251
+    """The variables of an environment that mean something to a server, and to its metrics."""
+    return [name for name in environment if name.startswith((_PREFIX, "PROMETHEUS_"))]
 
 
 def _explain(error: ValidationError) -> str:

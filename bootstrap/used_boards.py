@@ -51,6 +51,10 @@ class UsedBoards:
         """See `RememberedBoards.recall`."""
         return self._known.get(board_id)
 
+    def drop(self, board_id: str) -> None:
+        """See `RememberedBoards.drop`."""
+        self._known.pop(board_id, None)
+
     async def run(self) -> None:
         """Writes each second until it is cancelled."""
         while True:

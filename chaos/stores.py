@@ -20,7 +20,6 @@ from redis.exceptions import RedisError, ResponseError
 
 from sharding.keys import SHARDS, season_keys
 
-_LIVE: Final = 0
 _DESCENDING: Final = 2**63 - 1
 _ANSWER_S: Final = 5.0
 _KEY: Final = struct.Struct(">QQQQ")

@@ -8,7 +8,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from core.errors import BoardNotFound, LedgerUnavailable
+from core.errors import BoardNotFound, LedgerUnavailable, QueueFull, WriteConflict
 from core.ports import Boards, Clock
 from core.snapshot_ports import RememberedBoards
 from core.types import Board
@@ -32,6 +32,9 @@ class NothingRemembered:
     def recall(self, _board_id: str) -> Board | None:
         """No board."""
         return None
+
+    def drop(self, board_id: str) -> None:
+        """Nothing."""
 
 
 NOTHING_REMEMBERED: Final = NothingRemembered()
@@ -95,7 +98,7 @@ class BoardDirectory:
                 return known
         try:
             return await asyncio.shield(lookup)
-        except LedgerUnavailable:
+        except (LedgerUnavailable, QueueFull, WriteConflict):
             # Reads need no more than its order and season. Writes are refused with an old one,
             # where they can be taken at all.
             board = known or self._remembered.recall(board_id)
@@ -108,9 +111,11 @@ class BoardDirectory:
         try:
             board = await self._boards.get(board_id)
         except BoardNotFound:
+            self._remembered.drop(board_id)
             if self._loading.get(board_id) is asyncio.current_task():
                 self._known.pop(board_id, None)
             raise
+        self._remembered.drop(board_id)
         if self._loading.get(board_id) is asyncio.current_task():
             # Otherwise the board was changed or deleted here in the meantime.
             self._note(board)

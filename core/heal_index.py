@@ -36,13 +36,16 @@ class Steps:
 
     newest: list[int] = field(default_factory=list)
     times_ms: list[int] = field(default_factory=list)
+    ledger: bytes = b""
 
-    def note(self, newest: int, time_ms: int) -> None:
-        """Adds a look."""
-        if self.newest and newest <= self.newest[-1]:
-            # Nothing has committed since, or another look has overtaken this one.
-            if newest == self.newest[-1]:
-                self.times_ms[-1] = max(time_ms, self.times_ms[-1])
+    def note(self, newest: int, time_ms: int, ledger: bytes = b"") -> None:
+        """Adds a look. Ids of another ledger, or of the same one put back, begin anew."""
+        if ledger != self.ledger or (self.newest and newest < self.newest[-1]):
+            self.ledger = ledger
+            self.newest.clear()
+            self.times_ms.clear()
+        if self.newest and newest == self.newest[-1]:
+            self.times_ms[-1] = max(time_ms, self.times_ms[-1])
             return
         self.newest.append(newest)
         self.times_ms.append(time_ms)
@@ -88,7 +91,7 @@ class HealIndex:
             try:
                 asked_ms = self.clock.now_ms()
                 changes = await self.history.changes(since)
-                self.steps.note(changes.newest, asked_ms)
+                self.steps.note(changes.newest, asked_ms, changes.ledger)
                 await asyncio.gather(*(self._heal(shard, since, changes) for shard in shards))
             except StandingsError as error:
                 failure = error

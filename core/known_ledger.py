@@ -20,7 +20,7 @@ class KnownLedger:
     """For tokens, which name the ledger that their transactions are of. b"": never seen.
 
     One that is named a second too late, after a promotion, costs its reader a question to the
-    database; it never passes for the new one's.
+    database, once the index is one of the new ledger.
     """
 
     history: LedgerHistory

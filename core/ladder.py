@@ -27,7 +27,7 @@ from core.ports import (
     Window,
 )
 from core.shadow_reads import NO_SHADOW, Shadow
-from core.types import ALL_SHARDS, IndexChange, shard_of
+from core.types import ALL_SHARDS, IndexChange, Source, shard_of
 
 _WAIT_S: Final = 0.05
 _WAIT_STEP_S: Final = 0.005
@@ -239,8 +239,9 @@ class _Climb:
     fresh: Freshness
     filled: set[int] = field(default_factory=set)
     """The shards that the index did not answer for."""
-    left_out_count: int = 0
-    """How many entries those shards can have that nobody answered for."""
+    left_out: IndexView | None = None
+    """Of the shards that nobody answered for: the snapshot that knows how many entries they have,
+    and as `more` how many these are at most."""
 
     async def read(
         self, shards: Sequence[int], read: _Read[_T], *, partial: bool = True
@@ -255,8 +256,9 @@ class _Climb:
         view = joined(views)
         if not self.filled:
             return view
-        more = view.more + self.left_out_count
-        return replace(view, missing=frozenset(self.filled), more=more)
+        if self.left_out is not None:
+            view = as_old_as(view, self.left_out)
+        return replace(view, missing=frozenset(self.filled))
 
     async def _ask(
         self, rungs: Sequence[EntryReads], shards: Sequence[int], read: _Read[_T], *, partial: bool
@@ -288,7 +290,9 @@ class _Climb:
         counts, view = await self.ladder.snapshot.count_before(
             self.season_number, [END], shards=shards, fresh=self.fresh
         )
-        self.left_out_count += sum(count for (count,) in counts) + view.more
+        more = sum(count for (count,) in counts) + view.more
+        nothing = replace(view, entry_count=0, source=Source.INDEX, fewer=0, more=more)
+        self.left_out = nothing if self.left_out is None else joined((self.left_out, nothing))
         return ()
 
 

@@ -45,3 +45,6 @@ class RememberedBoards(Protocol):
 
     def recall(self, board_id: str) -> Board | None:
         """The board of that name as this machine last noted it, if that was in the last day."""
+
+    def drop(self, board_id: str) -> None:
+        """Recalls a board no more: PostgreSQL has said what there is of it."""

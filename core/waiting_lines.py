@@ -69,10 +69,8 @@ class WaitingLines(Generic[ItemT]):
     def seal(self) -> Sealed[ItemT]:
         """Takes what may go now, from each source in turn; it is on its way until released."""
         sealed: Sealed[ItemT] = Sealed()
-        # A line comes up once: it is used up, parked, or what fills the flush.
-        for _ in range(len(self._ready)):
-            if len(sealed.items) == FLUSH_SIZE_MAX:
-                break
+        # A line that comes up is used up, parked, or what fills the flush.
+        while self._ready and len(sealed.items) < FLUSH_SIZE_MAX:
             self._take(self._ready.popleft(), sealed)
         self._in_flight.update(sealed.keys, sealed.ids)
         return sealed
@@ -95,8 +93,10 @@ class WaitingLines(Generic[ItemT]):
         line = self._lines[source]
         while line and len(sealed.items) < FLUSH_SIZE_MAX:
             if line[0].gone:
-                line.popleft()
+                gone = line.popleft()
                 sealed.gone_count += 1
+                self._make_way(gone.key, sealed)
+                self._make_way(gone.submission_id, sealed)
                 continue
             obstacle = self._obstacle(line[0], sealed)
             if obstacle is not None:
@@ -111,6 +111,11 @@ class WaitingLines(Generic[ItemT]):
             self._ready.append(source)
         else:
             del self._lines[source]
+
+    def _make_way(self, name: Hashable, sealed: Sealed[ItemT]) -> None:
+        """Lets those go on who wait for what will not go now, and so not come back either."""
+        if name not in self._in_flight and name not in sealed.keys and name not in sealed.ids:
+            self._ready.extend(self._parked.pop(name, ()))
 
     def _obstacle(self, item: ItemT, sealed: Sealed[ItemT]) -> Hashable | None:
         """What the item has to wait for: something that comes back with a flush."""

@@ -275,13 +275,10 @@ class Breaker:
         )
 
     def _probed(self, outcome: Outcome, *, slow: bool) -> None:
-        """A permit comes back. A slow success says neither, so that what is always slow is called
-        by few at a time.
-        """
+        """A permit comes back. A slow success is a failure: what is slow still is not well."""
         self._permits -= 1
-        if outcome is Outcome.OK:
-            if not slow:
-                self._feed(_succeed)
+        if outcome is Outcome.OK and not slow:
+            self._feed(_succeed)
         elif outcome is not Outcome.NEUTRAL:
             self._feed(_fail)
 

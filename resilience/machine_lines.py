@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from resilience.breaker import State
 
 WORKERS_MAX: Final = 96
-"""Lines: 64 workers are the most that may be set, and while one is replaced there are two of it."""
+"""Lines: 48 workers are the most that may be set, and while one is replaced there are two of it."""
 SILENCE_MAX_NS: Final = 5 * 10**9
 """A worker that has said nothing for so long counts as gone."""
 

@@ -74,11 +74,11 @@ class Prober:
                 return
 
     async def _probe(self, breaker: Breaker) -> tuple[Outcome, float]:
-        clock = self._breakers.common.clock
-        began_s = clock()
+        common = self._breakers.common
+        began_s = common.clock()
         try:
             outcome = await self._probes[breaker.name]()
         except Exception:  # noqa: BLE001 - a bug in a probe must not end the probing
             _log.exception("a probe broke", extra={"breaker": breaker.name})
             outcome = Outcome.FAILED
-        return outcome, clock() - began_s
+        return outcome, common.net_s(common.clock() - began_s)

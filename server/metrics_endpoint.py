@@ -35,7 +35,7 @@ class WorkerMetrics:
 
     def __init__(self, directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
+        directory.mkdir(mode=0o700, parents=True)
         self.directory = directory
 
     def served(self, address: str) -> AbstractContextManager[str]:

@@ -53,10 +53,9 @@ class Supervisor:
 
     async def start(self) -> None:
         """Starts all, and returns when all are ready. Raises WorkersFailed."""
-        async with asyncio.TaskGroup() as group:
-            for place in self._places:
-                group.create_task(place.begin())
         try:
+            for place in self._places:
+                await place.begin()
             ready = all(await asyncio.gather(*(worker.readied() for worker in self.workers)))
         except BaseException:
             await self._retire_all()
@@ -182,9 +181,22 @@ class _Place:
             )
             metrics.WORKER_ENDS.labels("frozen" if worker.frozen else "died").inc()
             await asyncio.sleep(self._delay_after(worker))
-            async with self._changing:
-                if worker is self.worker:
-                    self.worker = await self._starter.start(worker.slot)
+            while not await self._start_again(worker):  # noqa: ASYNC110  # no event tells of room
+                await asyncio.sleep(self._limits.delay_max_s)
+
+    async def _start_again(self, dead: WorkerProcess) -> bool:
+        """Puts another worker in the place of a dead one; False where the system lets us start
+        none.
+        """
+        async with self._changing:
+            if dead is not self.worker:
+                return True
+            try:
+                self.worker = await self._starter.start(dead.slot)
+            except OSError:
+                _log.exception("worker cannot be started", extra={"slot": dead.slot})
+                return False
+        return True
 
     async def replace(self, why: str) -> bool:
         """Starts a successor, and lets the worker go when that is ready; False, and the worker
@@ -193,8 +205,13 @@ class _Place:
         async with self._changing:
             before = self.worker
             first, second = self._slots
-            successor = await self._starter.start(first if before.slot == second else second)
-            if not await successor.readied():
+            try:
+                successor = await self._starter.start(first if before.slot == second else second)
+                ready = await successor.readied()
+            except OSError:
+                _log.exception("worker cannot be started", extra=before.described(why=why))
+                return False
+            if not ready:
                 _log.error("worker stays, its successor failed", extra=before.described(why=why))
                 return False
             self.worker = successor

@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from core.errors import InvalidInput, LedgerUnavailable, QueueFull, StandingsError, WriteConflict
 from resilience.breaker import Outcome
 from resilience.breakers import Breakers
+from resilience.bulkhead import Bulkhead
 from resilience.deadline import within
 from resilience.errors import CircuitOpen, Refused
 from resilience.guard import Guard
@@ -178,7 +179,13 @@ async def open_pool(
     )
     await pool.open(wait=False)
     # A commit that was begun is not taken back when its caller goes: it will be asked for again.
-    guard = Guard(breakers, f"postgres/{use.value}", judge=judge, shielded=use is PoolUse.WRITE)
+    guard = Guard(
+        breakers,
+        f"postgres/{use.value}",
+        judge=judge,
+        bulkhead=Bulkhead(size, size * _WAITING_PER_CONNECTION),
+        shielded=use is PoolUse.WRITE,
+    )
     try:
         yield Pool(pool, guard, probe=_PROBE_WRITES if use is PoolUse.WRITE else _PROBE)
     finally:

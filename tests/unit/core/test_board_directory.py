@@ -9,7 +9,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from core.board_directory import BoardDirectory
-from core.errors import BoardNotFound, LedgerUnavailable, StandingsError
+from core.errors import (
+    BoardNotFound,
+    LedgerUnavailable,
+    QueueFull,
+    StandingsError,
+    WriteConflict,
+)
 from core.types import Board, Season
 from tests.fakes.held import HeldClock
 from tests.fakes.making import board_spec
@@ -116,6 +122,10 @@ class Remembered:
         """The one that was there from the start."""
         return self.boards.get(board_id)
 
+    def drop(self, board_id: str) -> None:
+        """It is no more."""
+        self.boards.pop(board_id, None)
+
 
 async def test_a_board_from_before_the_start_will_do_while_postgres_is_silent() -> None:
     """Until it answers; one that nobody remembers is not made up."""
@@ -167,3 +177,16 @@ async def test_a_slow_store_does_not_hold_up_who_can_do_without(
     answers.set()
     assert await boards.reload("board") == store.board
     assert await boards.get("board") == store.board
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable(), QueueFull(), WriteConflict()])
+async def test_a_known_board_outlives_whatever_keeps_the_store_from_telling(
+    error: StandingsError,
+) -> None:
+    """Its own queue being full, or its table locked, is no reason to fail a read of the index."""
+    boards, store, clock = directory()
+    await boards.get("board")
+    store.error = error
+    clock.ms += 2_000
+
+    assert await boards.get("board") == BOARD

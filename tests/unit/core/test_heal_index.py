@@ -162,3 +162,14 @@ def test_many_looks_are_remembered_roughly() -> None:
         assert told is None or told <= horizon
     assert steps.caught_up_ms(9_999) == 9_999
     assert (steps.caught_up_ms(9_000) or 0) > 8_900
+
+
+def test_steps_of_another_ledger_begin_anew() -> None:
+    """After a restore ids are lower: what is known of the higher ones says nothing any more."""
+    steps = Steps()
+    steps.note(1_000_000, 5_000, b"old")
+    steps.note(800, 9_000, b"new")
+    assert steps.caught_up_ms(800) == 9_000
+    steps.note(700, 9_500, b"new")
+
+    assert (steps.caught_up_ms(699), steps.caught_up_ms(700)) == (None, 9_500)

@@ -74,7 +74,7 @@ _boards = {
 async def test_what_it_answers_is_right(count: int, top_rows_max: int, seed: int) -> None:
     """Windows and pages of the first entries, for any shards; more than it has is unavailable."""
     scene = Scene.of(count, top_rows_max, seed)
-    whole = count < top_rows_max
+    whole = len(scene.rows) < top_rows_max
     shards = scene.dice.choice([ALL_SHARDS, [2, 3, 11]])
     asked = {
         "above": scene.dice.choice([0, 1, 5, 40]),

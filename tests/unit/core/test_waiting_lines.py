@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.waiting_lines import FLUSH_SIZE_MAX, WAVES_MAX, Sealed, WaitingLines
 
 
-@dataclass(frozen=True)
+@dataclass
 class Item:
     """Somebody's submission; `number` is its place in the line of its source."""
 
@@ -118,3 +118,26 @@ def test_calls_that_wait_for_a_hot_user_cost_nothing_until_it_is_back() -> None:
         lines.release(sealed)
 
     assert looks < 12 * count
+
+
+def test_who_waits_behind_those_who_have_gone_is_not_forgotten() -> None:
+    """Callers of a hot user hang up while its flush is away: all that wait behind them go on."""
+    lines: WaitingLines[Item] = WaitingLines()
+    for source in range(WAVES_MAX):
+        lines.add(source, [Item(source, 1, 7, str(source))])
+    away = lines.seal()
+    waiting = [Item(source, 1, 7, str(source)) for source in range(WAVES_MAX, 40)]
+    for item in waiting:
+        lines.add(item.source, [item])
+    assert lines.seal().items == []
+    for item in waiting[:WAVES_MAX]:
+        item.gone = True
+
+    left, gone_count = [], 0
+    while away.items:
+        lines.release(away)
+        away = lines.seal()
+        gone_count += away.gone_count
+        left += [item.source for item in away.items]
+
+    assert (gone_count, left) == (WAVES_MAX, list(range(2 * WAVES_MAX, 40)))

@@ -109,16 +109,15 @@ def test_half_open_has_three_permits(clock: FakeClock) -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_one_failed_probe_opens_it_again(clock: FakeClock) -> None:
-    """Two successes before it do not help; a slow success says neither."""
+@pytest.mark.parametrize(("outcome", "took_s"), [(Outcome.FAILED, 0.0), (Outcome.OK, 1.0)])
+def test_one_failed_probe_opens_it_again(clock: FakeClock, outcome: Outcome, took_s: float) -> None:
+    """Two successes before it do not help; a slow success is no better than a failure."""
     breaker = a_breaker(clock)
     trip(breaker)
     clock.now_s += 1
     call(breaker, Outcome.OK)
     call(breaker, Outcome.OK)
-    call(breaker, Outcome.OK, 1.0)
-    assert breaker.state is State.HALF_OPEN
-    call(breaker, Outcome.FAILED)
+    call(breaker, outcome, took_s)
     assert breaker.state is State.OPEN
 
 
