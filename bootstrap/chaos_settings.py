@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ChaosSettings(BaseModel):
@@ -21,3 +22,9 @@ class ChaosSettings(BaseModel):
     """Where its operators connect, host:port."""
     report: Path = Path(".standings/chaos")
     """The folder of the reports."""
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if bool(self.address) != bool(self.admin_address):
+            raise ValueError("address and admin_address: give both, or neither")
+        return self

@@ -134,9 +134,19 @@ def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def own_variables(environment: Mapping[str, str] = os.environ) -> Sequence[str]:  # noqa: TID251
-    """The variables of an environment that mean something to a server, and to its metrics."""
-    return [name for name in environment if name.startswith((_PREFIX, "PROMETHEUS_"))]
+def apart(
+    command: Sequence[str],
+    settings: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = os.environ,  # noqa: TID251 - names only
+) -> Sequence[str]:
+    """A command that inherits nothing of what means something to a server and its metrics: not our
+    stores, nor our secrets, nor our schedule. It gets these settings instead.
+    """
+    own = [name for name in environment if name.startswith((_PREFIX, "PROMETHEUS_"))]
+    dropped = [word for name in own for word in ("-u", name)]
+    given = [f"{name}={value}" for name, value in (settings or {}).items()]
+    # env replaces itself, and what it was told is not to be seen in the list of processes.
+    return ("/usr/bin/env", *dropped, *given, *command)
 
 
 def _explain(error: ValidationError) -> str:

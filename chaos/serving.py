@@ -16,7 +16,7 @@ import grpc
 
 from bootstrap.embedded.child import Child, Command
 from bootstrap.embedded.waiting import until
-from bootstrap.settings import own_variables
+from bootstrap.settings import apart
 from chaos.conduct import Vitals
 
 START_S: Final = 30.0
@@ -40,20 +40,8 @@ class Servers:
 
     async def start(self) -> None:
         """Starts it and waits until it says that it serves. Raises RuntimeError."""
-        settings = [f"{name}={value}" for name, value in self._environment.items()]
-        # Nothing of whoever runs this: not its stores, its secrets, nor its schedule of such runs.
-        dropped = [word for name in own_variables() for word in ("-u", name)]
-        # env replaces itself, and what it was told is not to be seen in the list of processes.
-        arguments = [
-            "/usr/bin/env",
-            *dropped,
-            *settings,
-            sys.executable,
-            "-P",
-            "-m",
-            "cli",
-            "serve",
-        ]
+        serve = (sys.executable, "-P", "-m", "cli", "serve")
+        arguments = apart(serve, self._environment)
         self._child = Child(Command(arguments, self._log, signal.SIGKILL))
         if not await until(self.serves, timeout_s=START_S):
             raise RuntimeError(f"the server did not start; {self._child.log_tail()}")

@@ -23,6 +23,7 @@ def chaos(
     the levers of its operators only, on boards made for it. Exits 1 if a promise did not hold.
     """
     import asyncio
+    import signal
 
     try:
         from chaos.program import ChaosFailed, Wanted, play, play_on
@@ -38,8 +39,20 @@ def chaos(
         raise typer.BadParameter("--address and --admin-address: give both, or neither")
     numbers = [int(number) for number in rows.split(",") if number.strip()]
     wanted = Wanted(numbers, short=short, seed=seed, report=folder, echo=typer.echo)
+
+    async def run() -> bool:
+        # So that a polite kill takes back what was broken, and what was started.
+        story = asyncio.ensure_future(
+            play_on(address, admin_address, wanted) if address else play(wanted)
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, story.cancel)
+        return await story
+
     try:
-        held = asyncio.run(play_on(address, admin_address, wanted) if address else play(wanted))
+        held = asyncio.run(run())
+    except asyncio.CancelledError:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(1) from None
     except ChaosFailed as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bootstrap.chaos_settings import ChaosSettings
+from bootstrap.settings import apart
 from core.clock import SystemClock
 from jobs.schedule import Job
 from jobs.scheduled_chaos import ScheduledChaos
@@ -45,7 +46,7 @@ def _command(settings: ChaosSettings) -> Sequence[str]:
 async def _run(command: Sequence[str]) -> bool:
     """Whether the command ends well; it ends with this task."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+        *apart(command), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
     )
     try:
         return await process.wait() == 0
@@ -53,3 +54,4 @@ async def _run(command: Sequence[str]) -> bool:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
+            await asyncio.shield(process.wait())

@@ -193,4 +193,8 @@ class Operations:
                 error_reason=reason,
                 error_text=text,
             )
+            _log.info(
+                "an operation has ended",
+                extra={"operation_id": ended.operation_id, "state": state.name},
+            )
             await self.store.save(ended)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from bootstrap.chaos_settings import ChaosSettings
+from bootstrap.settings import apart
 from cli.chaos_schedule import _command, _run, chaos_jobs
 from jobs.scheduled_chaos import ScheduledChaos
 from tests.fakes.held import HeldClock
@@ -57,6 +59,20 @@ async def test_the_job_is_there_where_it_is_asked_for(tmp_path: Path) -> None:
         *("cli", "chaos", "--report", str(tmp_path)),
         *("--address", "a:1", "--admin-address", "a:2"),
     )
+
+
+def test_a_run_inherits_nothing_of_ours() -> None:
+    """Neither stores and secrets nor the schedule, which would start a run within the run."""
+    ours = {"STANDINGS_CHAOS_EVERY_DAYS": "7", "PROMETHEUS_MULTIPROC_DIR": "x", "PATH": "y"}
+    command = apart(
+        (sys.executable, "-c", "import os; print(sorted(os.environ))"),
+        {"STANDINGS_STATE_DIRECTORY": "z"},
+        ours,
+    )
+    told = subprocess.run(command, env=ours, capture_output=True, text=True, check=True).stdout
+
+    assert "STANDINGS_STATE_DIRECTORY" in told
+    assert not {name for name in ours if name in told} - {"PATH"}
 
 
 async def test_a_run_that_ends_badly_has_not_held() -> None:
