@@ -72,10 +72,16 @@ def _side(kind: str, least: str, most: str, direction: str) -> str:
 select '{kind}', null::smallint, (
   select string_agg(r.row, ''::bytea order by r.row)
   from (
-    select {_ROW} as row from entries e
-    where e.shard = any(%(shard)s) and {_LISTED}
-      and (e.rank_key, e.user_id) >= {least} and (e.rank_key, e.user_id) < {most}
-    order by e.rank_key {direction}, e.user_id {direction} limit %({kind})s::integer
+    -- Shard by shard: of an array a generic plan cannot tell the partitions, and would walk those
+    -- that nobody asked for from end to end.
+    select l.row from unnest(%(shard)s::smallint[]) as s(shard)
+    cross join lateral (
+      select {_ROW} as row, e.rank_key, e.user_id from entries e
+      where e.shard = s.shard and {_LISTED}
+        and (e.rank_key, e.user_id) >= {least} and (e.rank_key, e.user_id) < {most}
+      order by e.rank_key {direction}, e.user_id {direction} limit %({kind})s::integer
+    ) l
+    order by l.rank_key {direction}, l.user_id {direction} limit %({kind})s::integer
   ) r
 )
 """  # noqa: S608  # constants of this module
