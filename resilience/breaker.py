@@ -31,6 +31,8 @@ PERMITS: Final = 3
 """Calls that may be under way at once to find out whether it is well; as many have to succeed."""
 _OPEN_FIRST_S: Final = 1.0
 _OPEN_MAX_S: Final = 30.0
+_OPEN_PROBED_MAX_S: Final = 2.0
+"""While somebody probes, who costs callers nothing, there is no reason to find out later."""
 _JITTER: Final = 0.2
 _CALM_S: Final = 30.0
 """Closed for so long, a breaker opens as briefly as the first time."""
@@ -297,7 +299,9 @@ class Breaker:
         if self.state is State.OPEN:
             if old is State.CLOSED and now_s - self._closed_at_s >= _CALM_S:
                 self._opened_in_row = 0
-            pause_s = min(_OPEN_MAX_S, _OPEN_FIRST_S * 2 ** min(self._opened_in_row, 10))
+            probed = now_s < self._common.prober_until_s
+            longest_s = _OPEN_PROBED_MAX_S if probed else _OPEN_MAX_S
+            pause_s = min(longest_s, _OPEN_FIRST_S * 2 ** min(self._opened_in_row, 10))
             self._open_until_s = now_s + pause_s * self._common.rng.uniform(
                 1 - _JITTER, 1 + _JITTER
             )

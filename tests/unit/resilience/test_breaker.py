@@ -198,3 +198,15 @@ def test_changes_are_told_once(clock: FakeClock) -> None:
         ("store/one", "OPEN", "HALF_OPEN"),
         ("store/one", "HALF_OPEN", "CLOSED"),
     ]
+
+
+def test_who_is_probed_is_tried_again_soon_however_often_it_failed(clock: FakeClock) -> None:
+    """The growing pauses spare callers, and a prober costs them nothing."""
+    breaker = a_breaker(clock)
+    trip(breaker)
+    for _ in range(8):
+        breaker._common.prober_until_s = clock.now_s + 3
+        clock.now_s += breaker.report().open_left_s
+        breaker.settle(breaker.admit(prober=True), Outcome.LOST, 0.1)
+
+        assert breaker.report().open_left_s <= 2.4
