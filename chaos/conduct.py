@@ -40,7 +40,11 @@ def check_errors(history: History, also: Collection[str] = ()) -> Iterator[Breac
     """I5: nothing but trouble is told as trouble, and none at all while nothing is wrong."""
     allowed = {OK, *RETRYABLE, *also}
     trouble = (MarkKind.FAULT, MarkKind.OVERRIDE)
-    began_s = min((m.time_s for m in history.marks if m.kind in trouble), default=float("inf"))
+    # An override acts before the call that sets it is answered: trouble begins where it was asked.
+    began_s = min(
+        (float(m.details.get("asked_s", m.time_s)) for m in history.marks if m.kind in trouble),
+        default=float("inf"),
+    )
     calm_s = min(history.times_of(MarkKind.CALM), default=float("-inf"))
     for attempt in history.attempts:
         for code in {attempt.code, *(told.code for told in attempt.told)} - allowed:

@@ -105,16 +105,16 @@ async def test_each_worker(standings: RunningServer) -> None:
 
 
 async def test_the_pages_for_operators_can_be_typed(standings: RunningServer) -> None:
-    """Every command of docs/runbooks that is no server's is taken by a running one."""
+    """The commands on breakers and shards of docs/runbooks are taken by a running server."""
     commands = [
         line.strip()
         for page in sorted(Path("docs/runbooks").glob("*.md"))
         for line in page.read_text().splitlines()
-        if re.match(r"    standings (breakers|shards|verify|rebuild)", line)
+        if re.match(r"    standings (breakers|shards)", line)
     ]
     failed = []
     for command in commands:
-        _, *arguments = shlex.split(command)
+        _, *arguments = shlex.split(command, comments=True)
         code, _, complaints = await run(
             *arguments, STANDINGS_SERVER_ADMIN_ADDRESS=standings.admin_address
         )
