@@ -14,11 +14,23 @@ _TIMEOUT_S: Final = 10.0
 """A chunk of a build may read cold pages; nobody waits for it."""
 _TRANSACTIONS_MAX: Final = 5_000
 """At most so many transactions a step; the rest comes with the next one."""
-ITEM: Final = """
+_ITEM: Final = """
 index_item(e.user_id, e.score, e.subscore, e.arrival, e.revision, e.state, e.achieve_time,
            (b.sort_order - 2)::bigint, (b.subscore_sort_order - 2)::bigint)
 """
 """Sort orders are 1 (descending) and 2 (ascending): minus 2 gives the flips, -1 and 0."""
+
+NEXT_ITEMS: Final = f"""
+select e.user_id, e.state, {_ITEM} as item
+from entries e
+join seasons s on s.season_no = e.season_no
+join boards b using (board_no)
+where e.shard = %(shard)s and e.season_no = %(season_no)s and e.user_id > %(after)s
+  and e.state <> 3
+order by e.user_id
+limit %(limit)s
+"""  # noqa: S608  # only constants of this module
+"""The next rows of a season on a shard: what is built and what is verified is the same."""
 
 LEDGER: Final = """
 substr(sha256(convert_to(
@@ -54,7 +66,7 @@ select xid::text::bigint, shards, season_no, user_id
 from outbox where xid >= %(since)s::text::xid8 order by xid limit %(limit)s
 """)
 _ITEMS: Final = Statement.of(f"""
-select e.season_no, {ITEM}
+select e.season_no, {_ITEM}
 from unnest(%(season_no)s::integer[], %(user_id)s::bigint[]) as u(season_no, user_id)
 join entries e on e.shard = %(shard)s and e.season_no = u.season_no and e.user_id = u.user_id
 join seasons s on s.season_no = e.season_no
@@ -64,15 +76,7 @@ where e.state <> 3
 _LOAD: Final = Statement.of(f"""
 select string_agg(item, ''::bytea order by user_id), max(user_id), count(*)
 from (
-  select e.user_id, {ITEM} as item
-  from entries e
-  join seasons s on s.season_no = e.season_no
-  join boards b using (board_no)
-  where e.shard = %(shard)s and e.season_no = %(season_no)s and e.user_id > %(after)s
-    and e.state <> 3
-  order by e.user_id
-  limit %(limit)s
-) chunk
+{NEXT_ITEMS}) chunk
 """)  # noqa: S608  # only constants of this module
 _SEASONS: Final = Statement.of("""
 select season_no from seasons join boards using (board_no)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from core.verify_ports import LedgerPiece
-from storage.history import ITEM
+from storage.history import NEXT_ITEMS
 from storage.pool import Pool, query
 from storage.statement import Statement
 
@@ -21,15 +21,7 @@ select count(*) filter (where state = 0),
        coalesce(string_agg(item, ''::bytea) filter (where state <> 0), ''::bytea),
        max(user_id), count(*)
 from (
-  select e.user_id, e.state, {ITEM} as item
-  from entries e
-  join seasons s on s.season_no = e.season_no
-  join boards b using (board_no)
-  where e.shard = %(shard)s and e.season_no = %(season_no)s and e.user_id > %(after)s
-    and e.state <> 3
-  order by e.user_id
-  limit %(limit)s
-) piece
+{NEXT_ITEMS}) piece
 """)  # noqa: S608  # only constants
 """The first eight bytes as a signed number: modulo 2^64 the sums are the same."""
 
