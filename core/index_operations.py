@@ -90,39 +90,35 @@ class IndexOperations:
     ) -> Sequence[OperationShard]:
         """What is to be told of a shard; nothing where both sides are equal."""
         check = await self._check(board, shard, progress)
-        if check is not None and not check.user_ids:
+        if check.equal:
             return []
-        rebuilt = False
         if repair:
             await self._rebuild(board, shard)
-            rebuilt = True
-        if check is None:
-            check = PairCheck(0, 0, [])
         found = OperationShard(
             board_id=board.spec.board_id,
             season_id=board.season.season_id,
             shard=shard,
             database_entry_count=check.database_count,
             index_entry_count=check.index_count,
-            difference_count=len(check.user_ids),
+            difference_count=check.difference_count,
             user_ids=tuple(check.user_ids[:_USERS_MAX]),
-            rebuilt=rebuilt,
+            rebuilt=repair,
         )
         return [found]
 
-    async def _check(self, board: Board, shard: int, progress: Progress) -> PairCheck | None:
-        """None where the index holds nothing that could be looked at."""
+    async def _check(self, board: Board, shard: int, progress: Progress) -> PairCheck:
+        season_number = board.season.number
         for tries_left in reversed(range(_TRIES)):
             try:
-                return await self.verify_pair(board.season.number, shard, progress.step)
+                return await self.verify_pair(season_number, shard, progress.step)
             except IndexUnbuilt:
                 if not tries_left:
-                    return None
+                    break
             except IndexUnavailable:
                 if not tries_left:
                     raise
             await asyncio.sleep(_PAUSE_S)
-        return None
+        return await self.verify_pair.unbuilt(season_number, shard, progress.step)
 
     async def _rebuild(self, board: Board, shard: int) -> int:
         """Builds a shard of a season; how many entries it has."""

@@ -29,12 +29,23 @@ Step = Callable[[int], Awaitable[None]]
 @dataclass(frozen=True, slots=True)
 class PairCheck:
     """How many live entries of a (season, shard) each side has, and the users whose entries differ
-    for certain.
+    for certain. Where the index has nothing of it, all do, and none is named.
     """
 
     database_count: int
     index_count: int
     user_ids: Sequence[int]
+    unbuilt: bool = False
+
+    @property
+    def equal(self) -> bool:
+        """Whether both sides hold the same."""
+        return not self.unbuilt and not self.user_ids
+
+    @property
+    def difference_count(self) -> int:
+        """How many entries differ."""
+        return self.database_count if self.unbuilt else len(self.user_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,11 @@ class VerifyIndex:
         # A set and a value that contradict each other do so at one instant: that is for certain.
         different = strays | await self._settle(pair, sorted(doubtful - strays))
         return PairCheck(live_count, index_count, sorted(different))
+
+    async def unbuilt(self, season_number: int, shard: int, step: Step) -> PairCheck:
+        """What is to be said of a pair that the index has nothing of. Raises LedgerUnavailable."""
+        live_count, _, _ = await self._ledger_digest((season_number, shard), step)
+        return PairCheck(live_count, 0, (), unbuilt=True)
 
     async def _ledger_digest(
         self, pair: tuple[int, int], step: Step

@@ -14,6 +14,7 @@ from core.clock import SystemClock
 from core.errors import BoardNotFound
 from core.index_operations import IndexOperations
 from core.operations import Operation, Operations, OperationState
+from core.snapshots import user_of
 from core.types import Board, Operator
 from sharding.keys import meta_key, season_keys
 from tests.fakes.making import board_spec, submission
@@ -78,6 +79,24 @@ async def test_every_difference_is_found_and_repaired(
     assert await kept.shown(board) == await kept.truth(board)
     again = await ended(operating, await operating.verify("board", [], repair=False))
     assert again.shards == ()
+
+
+async def test_a_shard_that_the_index_lacks_differs_in_all(
+    kept: Kept, operating: IndexOperations
+) -> None:
+    """It is not told as empty in PostgreSQL, and a repair builds it."""
+    board = await _board(kept)
+    node = await owner(kept.cluster, SHARD)
+    await run(node, "DEL", *season_keys(SHARD, board.season.number))
+    count = sum(user_of(key) % 16 == SHARD for key in await kept.truth(board))
+
+    found = await ended(operating, await operating.verify("board", [], repair=False))
+    (shard,) = found.shards
+    assert (shard.shard, shard.database_entry_count, shard.index_entry_count) == (SHARD, count, 0)
+    assert (shard.difference_count, shard.rebuilt) == (count, False)
+
+    await ended(operating, await operating.verify("board", [SHARD], repair=True))
+    assert await kept.shown(board) == await kept.truth(board)
 
 
 async def test_writes_meanwhile_are_no_differences(kept: Kept, operating: IndexOperations) -> None:

@@ -683,7 +683,7 @@ class OperationShard(google.protobuf.message.Message):
     """Whether it was built anew."""
     @property
     def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """The users of the first 100 differing entries."""
+        """The users of the first 100 differing entries; none where the index has nothing of the shard."""
 
     def __init__(
         self,
