@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 from core.ordering import KEY_BYTES
@@ -47,15 +49,9 @@ class Sketch:
 
     def bounds(self, cutoff: bytes) -> Bounds:
         """How many entries have a smaller key. A cutoff is a key or the beginning of one."""
-        low, high = 0, len(self.ranks)
-        while low < high:
-            middle = (low + high) // 2
-            if self.key(middle) < cutoff:
-                low = middle + 1
-            else:
-                high = middle
-        least = self.ranks[low - 1] + 1 if low else 0
-        return least, self.ranks[low] if low < len(self.ranks) else self.count
+        place = bisect_left(range(len(self.ranks)), cutoff, key=self.key)
+        least = self.ranks[place - 1] + 1 if place else 0
+        return least, self.ranks[place] if place < len(self.ranks) else self.count
 
     def key(self, place: int) -> bytes:
         """The key with the rank at that place."""
@@ -85,27 +81,11 @@ class Top:
 
     def before(self, cutoff: bytes, shard: int) -> int:
         """How many rows of a shard have a smaller key."""
-        place = self.place(cutoff)
-        places = self.places[shard]
-        low, high = 0, len(places)
-        while low < high:
-            middle = (low + high) // 2
-            if places[middle] < place:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_left(self.places[shard], self.place(cutoff))
 
     def place(self, cutoff: bytes) -> int:
         """How many rows have a smaller key."""
-        low, high = 0, len(self.rows)
-        while low < high:
-            middle = (low + high) // 2
-            if self.rows[middle][0] < cutoff:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_left(self.rows, cutoff, key=itemgetter(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +128,8 @@ class Snapshot:
         keys = sorted(
             sketch.key(place) for sketch in self.sketches for place in range(len(sketch.ranks))
         )
-        low, high = 0, len(keys)
-        while low < high:
-            middle = (low + high) // 2
-            if self._about(keys[middle]) <= offset:
-                low = middle + 1
-            else:
-                high = middle
-        return (keys[low - 1], self._about(keys[low - 1])) if low else (b"", 0)
+        place = bisect_right(keys, offset, key=self._about)
+        return (keys[place - 1], self._about(keys[place - 1])) if place else (b"", 0)
 
     def _about(self, key: bytes) -> int:
         return sum(sum(self.bounds(key, shard)) // 2 for shard in ALL_SHARDS)

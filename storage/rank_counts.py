@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -72,14 +73,10 @@ class Head:
 
     def before(self, cutoff: bytes) -> int:
         """How many of the keys are smaller."""
-        low, high = 0, self.count
-        while low < high:
-            middle = (low + high) // 2
-            if self.keys[middle * KEY_BYTES : (middle + 1) * KEY_BYTES] < cutoff:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_left(range(self.count), cutoff, key=self._key)
+
+    def _key(self, place: int) -> bytes:
+        return self.keys[place * KEY_BYTES : (place + 1) * KEY_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
