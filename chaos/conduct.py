@@ -26,6 +26,7 @@ _CALM: Final = frozenset({"INDEX", "CACHE"})
 _RSS_GROWTH: Final = 1.1
 _RSS_SPARE_BYTES: Final = 16 * 1024 * 1024
 _FD_SPARE: Final = 8
+_TASKS_SPARE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Vitals:
 
     descriptors: float
     resident_bytes: float
+    tasks: float
 
 
 def check_errors(history: History, also: Collection[str] = ()) -> Iterator[Breach]:
@@ -75,6 +77,8 @@ def check_leaks(before: Vitals, after: Vitals) -> Iterator[Breach]:
     if after.descriptors > before.descriptors + _FD_SPARE:
         text = f"{before.descriptors:.0f} descriptors became {after.descriptors:.0f}"
         yield _conduct(Invariant.NO_LEAK, text)
+    if after.tasks > before.tasks + _TASKS_SPARE:
+        yield _conduct(Invariant.NO_LEAK, f"{before.tasks:.0f} tasks became {after.tasks:.0f}")
     if after.resident_bytes > before.resident_bytes * _RSS_GROWTH + _RSS_SPARE_BYTES:
         sizes = [round(size / 2**20) for size in (before.resident_bytes, after.resident_bytes)]
         yield _conduct(Invariant.NO_LEAK, f"{sizes[0]} MiB became {sizes[1]} MiB")

@@ -53,9 +53,10 @@ class Deployment:
         self.stack = EmbeddedStack(directory / "stores", fsync=False)
         self.node_proxies = [Proxy(rng, partial(_port, node)) for node in self.stack.redis.nodes]
         self.postgres_proxy = Proxy(rng, lambda: self.stack.postgres.port)
-        public, admin = free_ports(2)
+        public, admin, metrics = free_ports(3)
         self.address = f"{LOOPBACK}:{public}"
         self.admin_address = f"{LOOPBACK}:{admin}"
+        self._metrics_address = f"{LOOPBACK}:{metrics}"
         self._servers: Servers | None = None
         self._exit = AsyncExitStack()
 
@@ -102,7 +103,7 @@ class Deployment:
         await self._exit.enter_async_context(self.stack)
         await migrate_database(Settings.load({"STANDINGS_POSTGRES_DSN": self.stack.postgres_dsn}))
         log = self.directory / "server.log"
-        self._servers = Servers(self._environment(), self.address, log)
+        self._servers = Servers(self._environment(), self.address, self._metrics_address, log)
         self._exit.push_async_callback(self._servers.stop)
         await self._servers.start()
 
@@ -116,7 +117,7 @@ class Deployment:
             "STANDINGS_SERVER_WORKERS": str(WORKER_COUNT),
             "STANDINGS_STATE_DIRECTORY": str(self.directory / "state"),
             "STANDINGS_SERVER_FAULTS": "true",
-            "STANDINGS_METRICS_ADDRESS": "off",
+            "STANDINGS_METRICS_ADDRESS": self._metrics_address,
             "STANDINGS_SERVER_DRAIN_SETTLE_S": "0.2",
             "STANDINGS_LOG_LEVEL": "WARNING",
         }
@@ -134,9 +135,9 @@ class Deployment:
         """Waits for every worker."""
         return await self.servers.whole(WORKER_COUNT, timeout_s=_WHOLE_S)
 
-    def vitals(self) -> Vitals | None:
+    async def vitals(self) -> Vitals | None:
         """What the workers hold."""
-        return self.servers.vitals()
+        return await self.servers.vitals()
 
     async def fill(self, board: str, count: int) -> None:
         """Gives users 1 to `count` entries, past the server."""

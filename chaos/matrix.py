@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -117,7 +118,7 @@ class Matrix:
     async def _run(self, row: Row) -> Result:
         history = new_history()
         history.mark(MarkKind.CONVERGED, time.monotonic())
-        vitals = self._target.vitals()
+        vitals = await self._target.vitals()
         async with self._playing(history) as load:
             scene = Scene(self._target, load, history, self._plan.scale)
             if not await _until_well(history, timeout_s=_CALM_S_MAX):
@@ -151,7 +152,7 @@ class Matrix:
         notes += missed(row.expected, seen, took_s)
         breaches = [
             *verdict.breaches,
-            *self._leaks(vitals),
+            *await self._leaks(vitals),
             *(Breach(Invariant.EXPECTED, Harm.CONDUCT, note) for note in notes),
         ]
         return Result(row, seen, Verdict(breaches), took_s, tuple(notes))
@@ -164,9 +165,13 @@ class Matrix:
         channels = Channels(self._target.address, _CHANNEL_COUNT)
         try:
             players = Players(populations, rng)
+            # What was read of both stores makes a collection take most of a second, and the calls
+            # that wait for its end come as a burst that no game sends.
+            gc.disable()
             async with Load(channels, players, history, rate=self._plan.rate) as load:
                 yield load
         finally:
+            gc.enable()
             await channels.close()
 
     async def _found(self) -> Sequence[Found]:
@@ -181,8 +186,8 @@ class Matrix:
         self._ledgers = {one.board: one.after for one in found}
         return found
 
-    def _leaks(self, before: Vitals | None) -> Sequence[Breach]:
-        after = self._target.vitals()
+    async def _leaks(self, before: Vitals | None) -> Sequence[Breach]:
+        after = await self._target.vitals()
         return () if before is None or after is None else list(check_leaks(before, after))
 
     async def _converged(self) -> float | None:

@@ -105,7 +105,13 @@ def seen_of(history: History) -> Seen:
     """The figures of a row, those of calls for the time in which it was broken."""
     fault_s = min(history.times_of(MarkKind.FAULT), default=0.0)
     heal_s = max(history.times_of(MarkKind.HEAL), default=float("inf"))
-    own = [attempt for attempt in history.attempts if attempt.number != AFTERWARDS]
+    # Before it is calm the stores get over having been read by whoever judged the last row.
+    calm_s = min(history.times_of(MarkKind.CALM), default=float("-inf"))
+    own = [
+        attempt
+        for attempt in history.attempts
+        if attempt.number != AFTERWARDS and attempt.start_s >= calm_s
+    ]
     inside = [attempt for attempt in own if fault_s <= attempt.start_s < heal_s]
     after = [attempt for attempt in own if attempt.start_s >= heal_s]
     return Seen(

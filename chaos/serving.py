@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
 import grpc
+from prometheus_client.parser import text_string_to_metric_families
 
 from bootstrap.embedded.child import Child, Command
 from bootstrap.embedded.waiting import until
@@ -26,14 +28,19 @@ _SERVING: Final = b"\x08\x01"
 """A HealthCheckResponse whose status is SERVING."""
 _LISTEN: Final = "0A"
 """TCP_LISTEN as /proc/net/tcp has it."""
+_TASKS: Final = "standings_tasks"
+_METRICS_S: Final = 5.0
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Servers:
     """`standings serve` with its workers."""
 
-    def __init__(self, environment: Mapping[str, str], address: str, log: Path) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], address: str, metrics_address: str, log: Path
+    ) -> None:
         self._environment = environment
+        self._metrics_address = metrics_address
         self._log = log
         self._child: Child | None = None
         self.address = address
@@ -101,8 +108,12 @@ class Servers:
         with suppress(ProcessLookupError):
             os.kill(worker, number)
 
-    def vitals(self) -> Vitals:
-        """What the workers hold, each on the average."""
+    async def vitals(self) -> Vitals:
+        """What the workers hold, each on the average. Raises OSError where nobody tells."""
+        return await asyncio.to_thread(self._vitals)
+
+    def _vitals(self) -> Vitals:
+        tasks = _measured(self._metrics_address, _TASKS)
         workers = self.workers()
         descriptors = resident = 0
         for worker in workers:
@@ -111,7 +122,18 @@ class Servers:
                 pages = Path(f"/proc/{worker}/statm").read_text(encoding="ascii").split()[1]
                 resident += int(pages) * _PAGE_BYTES
         count = max(1, len(workers))
-        return Vitals(descriptors / count, resident / count)
+        return Vitals(descriptors / count, resident / count, tasks / count)
+
+
+def _measured(address: str, name: str) -> float:
+    """The value of a gauge without labels."""
+    # urllib would ask a proxy of the environment, even for this machine.
+    with closing(HTTPConnection(address, timeout=_METRICS_S)) as connection:
+        connection.request("GET", "/metrics")
+        families = text_string_to_metric_families(connection.getresponse().read().decode())
+    return sum(
+        sample.value for family in families if family.name == name for sample in family.samples
+    )
 
 
 def _children(pid: int) -> Sequence[int]:

@@ -32,7 +32,7 @@ class Target(Protocol):
     async def whole(self) -> bool:
         """Waits until every part of it is up again; False: in vain."""
 
-    def vitals(self) -> Vitals | None:
+    async def vitals(self) -> Vitals | None:
         """What its workers hold; None: nobody can tell from here."""
 
 
@@ -53,6 +53,6 @@ class Given:
         """See `Target.whole`; whoever runs it sees to that."""
         return True
 
-    def vitals(self) -> Vitals | None:
+    async def vitals(self) -> Vitals | None:
         """See `Target.vitals`."""
         return None

@@ -24,6 +24,7 @@ from jobs.schedule import all_jobs
 from resilience.machine import MachineBusy
 from resilience.machine_worker import MachineWorker
 from resilience.metrics import PrometheusObserver
+from server import metrics
 from server.app import Server
 from server.health import Health
 from server.levers.fleet import FleetSync
@@ -178,6 +179,7 @@ async def measure(container: Container) -> None:
     while True:
         container.pressure.measure(container.batcher.unsettled)
         container.breakers.tell()
+        metrics.TASKS.set(len(asyncio.all_tasks()))
         await asyncio.sleep(_MEASURE_S)
 
 

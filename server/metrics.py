@@ -21,6 +21,9 @@ CALL_SECONDS: Final = Histogram(
 IN_FLIGHT: Final = Gauge(
     "standings_calls_in_flight", "Calls in progress, streams too.", multiprocess_mode="livesum"
 )
+TASKS: Final = Gauge(
+    "standings_tasks", "Tasks of the workers' event loops.", multiprocess_mode="livesum"
+)
 REFUSED: Final = Counter("standings_calls_refused", "Calls refused for want of room.", ["reason"])
 READS: Final = Counter(
     "standings_reads", "Reads by where they were answered.", ["method", "source"]
