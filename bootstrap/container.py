@@ -50,6 +50,7 @@ from core.tokens import TokenSigner
 from core.verify_index import VerifyIndex
 from core.watch_entries import WatchEntries
 from resilience.breakers import Breakers
+from resilience.deadline import DEADLINE_S
 from resilience.faults import NO_FAULTS
 from resilience.fleet import FleetOverrides
 from resilience.machine import MachineFile
@@ -203,7 +204,11 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         clock=clock,
     )
     batcher = SubmissionBatcher(
-        ledger=reading.ledger, index=index, boards=reading.boards, observer=own_writes
+        ledger=reading.ledger,
+        index=index,
+        boards=reading.boards,
+        observer=own_writes,
+        deadline_s=DEADLINE_S.get,
     )
     removal = PostgresRemoval(postgres, write=stores.write, jobs=stores.jobs)
     removed = IndexRemovals(index, signer, own_writes.forget, own_writes.missed)

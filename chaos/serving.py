@@ -8,18 +8,17 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
-from http.client import HTTPConnection
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import grpc
-from prometheus_client.parser import text_string_to_metric_families
 
 from bootstrap.embedded.child import Child, Command
 from bootstrap.embedded.waiting import until
 from bootstrap.settings import apart
 from chaos.conduct import Vitals
+from chaos.metrics import measured
 
 START_S: Final = 30.0
 _STOP_S: Final = 20.0
@@ -29,7 +28,6 @@ _SERVING: Final = b"\x08\x01"
 _LISTEN: Final = "0A"
 """TCP_LISTEN as /proc/net/tcp has it."""
 _TASKS: Final = "standings_tasks"
-_METRICS_S: Final = 5.0
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -113,7 +111,7 @@ class Servers:
         return await asyncio.to_thread(self._vitals)
 
     def _vitals(self) -> Vitals:
-        tasks = _measured(self._metrics_address, _TASKS)
+        tasks = measured(self._metrics_address, _TASKS)
         workers = self.workers()
         descriptors = resident = 0
         for worker in workers:
@@ -123,17 +121,6 @@ class Servers:
                 resident += int(pages) * _PAGE_BYTES
         count = max(1, len(workers))
         return Vitals(descriptors / count, resident / count, tasks / count)
-
-
-def _measured(address: str, name: str) -> float:
-    """The value of a gauge without labels."""
-    # urllib would ask a proxy of the environment, even for this machine.
-    with closing(HTTPConnection(address, timeout=_METRICS_S)) as connection:
-        connection.request("GET", "/metrics")
-        families = text_string_to_metric_families(connection.getresponse().read().decode())
-    return sum(
-        sample.value for family in families if family.name == name for sample in family.samples
-    )
 
 
 def _children(pid: int) -> Sequence[int]:

@@ -7,16 +7,20 @@ up the next one; a lone submission goes at once. The rules of PROTOCOL P1 and P2
 - a (board, user) or a submission id that is on its way is not put into a second flush;
 - what has to wait holds back all that its source sent after it, so that a stream arrives in its
   own order.
+
+Under more load than there is room for, what has waited longest would be recorded just too late for
+its callers, again and again. So whoever's time ends before a flush would be back is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from itertools import chain
+from math import inf
 from typing import Final, Protocol
 
 from core.board_directory import BoardDirectory
@@ -37,6 +41,8 @@ _FLUSHES_MAX: Final = 2
 """One in flight gives 55 to 70 % of two; four give no more, at three times the p99."""
 _UNSETTLED_MAX: Final = 16_384
 """Submissions a worker holds before it refuses more: half a second of work at full speed."""
+_NEWEST_SHARE: Final = 0.3
+"""What the last flush counts for in how long they take."""
 _LOOKUPS_MAX: Final = 8
 """How often a flush looks up boards that change under it."""
 
@@ -71,6 +77,26 @@ class _Call:
     settled: asyncio.Future[list[Settled | StandingsError]]
     results: list[Settled | StandingsError | None]
     remaining: int
+    end_s: float
+    """When its caller's time is over, by the loop's clock."""
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How long a flush takes lately, and when one that is sealed now would be back."""
+
+    flush_s: float = 0.0
+    back_s: float = 0.0
+
+    def look(self, now_s: float, *, busy: bool) -> None:
+        """A flush is about to be sealed. While none is on its way the past says little, and there
+        is nothing better to do than to try.
+        """
+        self.back_s = now_s + self.flush_s if busy else now_s
+
+    def note(self, took_s: float) -> None:
+        """A flush is back."""
+        self.flush_s += _NEWEST_SHARE * (took_s - self.flush_s)
 
 
 @dataclass(slots=True)
@@ -85,23 +111,34 @@ class _Waiting:
     submission_id: str
     call: _Call
     position: int
+    pace: _Pace
 
     @property
     def gone(self) -> bool:
-        """Whether its caller has given up."""
-        return self.call.settled.cancelled()
+        """Whether its caller has given up, or will have when it is back."""
+        return self.call.settled.cancelled() or self.call.end_s < self.pace.back_s
 
 
 class SubmissionBatcher:
-    """Brings submissions to the ledger in flushes, and from there to the index."""
+    """Brings submissions to the ledger in flushes, and from there to the index. `deadline_s` tells
+    when the time of the caller is over, by the loop's clock; None: never.
+    """
 
     def __init__(
-        self, *, ledger: Ledger, index: Index, boards: BoardDirectory, observer: WriteObserver
+        self,
+        *,
+        ledger: Ledger,
+        index: Index,
+        boards: BoardDirectory,
+        observer: WriteObserver,
+        deadline_s: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._index = index
         self._boards = boards
         self._observer = observer
+        self._deadline_s = deadline_s
+        self._pace = _Pace()
         self._lines: WaitingLines[_Waiting] = WaitingLines()
         self._flushes = 0
         self._unsettled = 0
@@ -120,13 +157,19 @@ class SubmissionBatcher:
         """Takes submissions in, all or none; the future gives a result for each, in order.
 
         Cancelling the future takes out of the line what is not on its way yet: nothing was promised
-        for it, and nobody waits. Submissions of one `source` arrive in the order of the calls.
-        Raises QueueFull.
+        for it, and nobody waits. What could not be answered in the caller's time is given
+        QueueFull. Submissions of one `source` arrive in the order of the calls. Raises QueueFull.
         """
         if self._unsettled + len(submissions) > _UNSETTLED_MAX:
             raise QueueFull
         loop = asyncio.get_running_loop()
-        call = _Call(loop.create_future(), [None] * len(submissions), len(submissions))
+        end_s = self._deadline_s()
+        call = _Call(
+            loop.create_future(),
+            [None] * len(submissions),
+            len(submissions),
+            inf if end_s is None else end_s,
+        )
         if not submissions:
             call.settled.set_result([])
             return call.settled
@@ -146,6 +189,7 @@ class SubmissionBatcher:
                     submission.submission_id,
                     call,
                     position,
+                    self._pace,
                 )
                 for position, (submission, board) in enumerate(submissions)
             ],
@@ -165,9 +209,12 @@ class SubmissionBatcher:
 
     def _kick(self) -> None:
         self._kick_scheduled = False
+        now_s = asyncio.get_running_loop().time()
         while self._flushes < _FLUSHES_MAX:
+            self._pace.look(now_s, busy=self._flushes > 0)
             sealed = self._lines.seal()
-            self._unsettled -= sealed.gone_count
+            for item in sealed.gone:
+                self._settle(item, QueueFull())
             if not sealed.items:
                 return
             self._flushes += 1
@@ -177,6 +224,8 @@ class SubmissionBatcher:
             task.add_done_callback(self._tasks.discard)
 
     async def _flush(self, sealed: Sealed[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         try:
             result = await self._record_and_release(sealed)
             # The next flush is on its way already; these callers wait for the index as well.
@@ -201,6 +250,7 @@ class SubmissionBatcher:
                 self._settle(item, Settled(outcome, indexed=shard not in missed))
             else:
                 self._settle(item, outcome)
+        self._pace.note(loop.time() - began_s)
 
     async def _record_and_release(self, sealed: Sealed[_Waiting]) -> FlushResult:
         try:

@@ -31,7 +31,7 @@ class Waiting(Protocol):
 
     @property
     def gone(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether nobody waits for it any more, or will when it is back."""
 
 
 ItemT = TypeVar("ItemT", bound=Waiting)
@@ -39,14 +39,14 @@ ItemT = TypeVar("ItemT", bound=Waiting)
 
 @dataclass(slots=True)
 class Sealed(Generic[ItemT]):
-    """A flush: its submissions in order, how often each user stands in it, and its ids; and how
-    many were taken out of the lines because nobody waits for them any more.
+    """A flush: its submissions in order, how often each user stands in it, and its ids; and those
+    that were taken out of the lines because they are gone.
     """
 
     items: list[ItemT] = field(default_factory=list)
     keys: Counter[Hashable] = field(default_factory=Counter)
     ids: set[str] = field(default_factory=set)
-    gone_count: int = 0
+    gone: list[ItemT] = field(default_factory=list)
 
 
 class WaitingLines(Generic[ItemT]):
@@ -94,7 +94,7 @@ class WaitingLines(Generic[ItemT]):
         while line and len(sealed.items) < FLUSH_SIZE_MAX:
             if line[0].gone:
                 gone = line.popleft()
-                sealed.gone_count += 1
+                sealed.gone.append(gone)
                 self._make_way(gone.key, sealed)
                 self._make_way(gone.submission_id, sealed)
                 continue

@@ -137,7 +137,7 @@ def test_who_waits_behind_those_who_have_gone_is_not_forgotten() -> None:
     while away.items:
         lines.release(away)
         away = lines.seal()
-        gone_count += away.gone_count
+        gone_count += len(away.gone)
         left += [item.source for item in away.items]
 
     assert (gone_count, left) == (WAVES_MAX, list(range(2 * WAVES_MAX, 40)))
