@@ -105,7 +105,9 @@ def check_probes(history: History) -> Iterator[Breach]:
     """I9: who is coming back is not stormed."""
     for mark in history.marks:
         if mark.kind is MarkKind.PROBES and int(mark.details["count"]) > PROBES_MAX:
-            yield _conduct(Invariant.FEW_PROBES, f"{mark.details} were on their way at once")
+            yield _conduct(
+                Invariant.FEW_PROBES, f"{mark.details['count']} were on their way at once"
+            )
 
 
 def check_retries(history: History) -> Iterator[Breach]:

@@ -139,6 +139,10 @@ class Deployment:
         """What the workers hold."""
         return await self.servers.vitals()
 
+    async def probes_most(self) -> int | None:
+        """As the workers count them."""
+        return await self.servers.probes_most()
+
     async def fill(self, board: str, count: int) -> None:
         """Gives users 1 to `count` entries, past the server."""
         dsn = self.stack.postgres_dsn

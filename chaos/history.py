@@ -106,7 +106,7 @@ class MarkKind(Enum):
     OVERRIDE_ENDED = "override ended"
     """The moment at which a breaker was first seen without its override."""
     PROBES = "probes"
-    """Probes seen in flight at once; details name the worker and the breaker."""
+    """What a breaker of any worker let through at once, at most, up to then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ _CHANNEL_COUNT: Final = 16
 _CONVERGE_S: Final = 60.0
 _WARM_S: Final = 2.0
 _LOOK_S: Final = 0.25
+_LET_GO_S: Final = 10.0
+"""By when workers have let go of what they took for the trouble."""
 _CALM_S_MAX: Final = 45.0
 """A breaker that opened again and again stays open for up to half a minute."""
 
@@ -144,6 +146,8 @@ class Matrix:
         converged_s = await self._converged()
         if not await self._target.whole():
             notes.append("not all workers are back")
+        if (count := await self._target.probes_most()) is not None:
+            history.mark(MarkKind.PROBES, time.monotonic(), count=count)
         history.write(self._report / f"row-{row.number:02}.jsonl")
         found = await self._found()
         verdict = await asyncio.to_thread(check, history, found, also_told=row.expected.also_told)
@@ -187,8 +191,14 @@ class Matrix:
         return found
 
     async def _leaks(self, before: Vitals | None) -> Sequence[Breach]:
-        after = await self._target.vitals()
-        return () if before is None or after is None else list(check_leaks(before, after))
+        """What is still held once workers had the time to let go of it, and to say so."""
+        end_s = time.monotonic() + _LET_GO_S
+        while True:
+            after = await self._target.vitals()
+            leaks = () if before is None or after is None else tuple(check_leaks(before, after))
+            if not leaks or time.monotonic() > end_s:
+                return leaks
+            await asyncio.sleep(_LOOK_S)
 
     async def _converged(self) -> float | None:
         """After how many seconds the index held what the ledger does; None: it did not."""

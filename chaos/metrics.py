@@ -12,11 +12,12 @@ _TIMEOUT_S: Final = 5.0
 
 
 def measured(address: str, name: str) -> float:
-    """The value of a gauge without labels, 0 if it is not there. Raises OSError."""
+    """The largest value that a gauge has with any labels, 0 if it is not there. Raises OSError."""
     # urllib would ask a proxy of the environment, even for this machine.
     with closing(HTTPConnection(address, timeout=_TIMEOUT_S)) as connection:
         connection.request("GET", "/metrics")
         families = text_string_to_metric_families(connection.getresponse().read().decode())
-    return sum(
-        sample.value for family in families if family.name == name for sample in family.samples
+    return max(
+        (sample.value for family in families if family.name == name for sample in family.samples),
+        default=0.0,
     )

@@ -35,6 +35,9 @@ class Target(Protocol):
     async def vitals(self) -> Vitals | None:
         """What its workers hold; None: nobody can tell from here."""
 
+    async def probes_most(self) -> int | None:
+        """The most probes that a breaker of a worker let through at once; None: as above."""
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -55,4 +58,8 @@ class Given:
 
     async def vitals(self) -> Vitals | None:
         """See `Target.vitals`."""
+        return None
+
+    async def probes_most(self) -> int | None:
+        """See `Target.probes_most`."""
         return None

@@ -10,7 +10,9 @@ import typer
 def chaos(
     *,
     rows: str = typer.Option("", help="Which rows, as numbers with commas. Empty: all there are."),
-    short: bool = typer.Option(False, "--short", help="Fewer rows, briefly: minutes, not an hour."),
+    short: bool = typer.Option(
+        False, "--short", help="Fewer rows, briefly: a few minutes instead of twenty."
+    ),
     report: str = typer.Option(".standings/chaos", help="Where the report is left."),
     address: str = typer.Option(
         "", help="A deployment that runs somewhere, host:port; it has to allow for faults."

@@ -10,6 +10,7 @@ meanwhile.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -131,10 +132,14 @@ class Breaker:
         self.changed_in = common.epoch
         """The epoch of the last change: results of calls that began before it are late."""
         self.fault: Fault | None = None
+        self.probes_most = 0
+        """The most probes that were ever on their way at once, those of every epoch together."""
         self._common = common
         self._clock = common.clock
         self._counts = {"neutral": 0, "late": 0, "open": 0, "probe": 0, "forced": 0}
         self._permits = 0
+        self._probes: Counter[int] = Counter()
+        """Those on their way, by the epoch in which their half-open state began."""
         self._probe_ok: bool | None = None
         self._opened_in_row = 0
         self._open_until_s = 0.0
@@ -186,10 +191,14 @@ class Breaker:
         if self._permits == PERMITS:
             raise self._refusal("probe", _PROBE_RETRY_S)
         self._permits += 1
+        self._probes[self.changed_in] += 1
+        self.probes_most = max(self.probes_most, self._probes.total())
         return self._common.epoch
 
     def settle(self, epoch: int, outcome: Outcome, took_s: float) -> None:
         """Notes how a call ended that was admitted in an epoch."""
+        if self._probes:
+            self._arrive(epoch)
         if epoch < self.changed_in:
             self._counts["late"] += 1
             return
@@ -283,6 +292,15 @@ class Breaker:
             self._feed(_succeed)
         elif outcome is not Outcome.NEUTRAL:
             self._feed(_fail)
+
+    def _arrive(self, epoch: int) -> None:
+        """A probe may be back: all calls that are let through while it is half-open are probes."""
+        if epoch >= self.changed_in and self.state is not State.HALF_OPEN:
+            return
+        began_in = max((began for began in self._probes if began <= epoch), default=None)
+        if began_in is not None:
+            self._probes[began_in] -= 1
+            self._probes += Counter()  # Keeps what is above zero.
 
     def _feed(self, result: Callable[[], None]) -> None:
         try:

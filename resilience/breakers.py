@@ -104,6 +104,7 @@ class Breakers:
             self._told[name] = counts
             _, state, _, rates, _, _ = breaker.report()
             observer.rated(name, state.name, rates.failure_rate, rates.slow_rate)
+            observer.probed(name, breaker.probes_most)
 
 
 _REFUSALS: Final = ("open", "probe", "forced")

@@ -46,6 +46,13 @@ class PrometheusObserver:
             )
             for what in ("failure", "slow")
         )
+        self._probes_most = Gauge(
+            "standings_breaker_probes_most",
+            "The most probes under a breaker that were ever on their way at once in a worker.",
+            ("name",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._retries = Counter(
             "standings_retry", "Calls made a second time.", ("target",), registry=registry
         )
@@ -79,6 +86,10 @@ class PrometheusObserver:
             self._state.labels(name, each.name.lower()).set(each.name == state)
         self._failure_rate.labels(name).set(failure_rate)
         self._slow_rate.labels(name).set(slow_rate)
+
+    def probed(self, name: str, most: int) -> None:
+        """See Observer.probed."""
+        self._probes_most.labels(name).set(most)
 
     def retried(self, target: str, *, denied: bool) -> None:
         """See Observer.retried."""

@@ -20,6 +20,9 @@ class Observer(Protocol):
     def rated(self, name: str, state: str, failure_rate: float, slow_rate: float) -> None:
         """A breaker's state, and what it sees of the last seconds; about once a second."""
 
+    def probed(self, name: str, most: int) -> None:
+        """The most probes under a breaker that were ever on their way at once."""
+
     def retried(self, target: str, *, denied: bool) -> None:
         """A call was made once more, or, `denied`, the budget did not allow it."""
 
@@ -40,6 +43,9 @@ class NullObserver:
         """Nothing."""
 
     def rated(self, name: str, state: str, failure_rate: float, slow_rate: float) -> None:
+        """Nothing."""
+
+    def probed(self, name: str, most: int) -> None:
         """Nothing."""
 
     def retried(self, target: str, *, denied: bool) -> None:

@@ -495,6 +495,6 @@ def test_found_more_probes_than_are_allowed() -> None:
     """Three at once may look whether a shard is back."""
     history = _history()
     for count in (3, 4):
-        history.mark(MarkKind.PROBES, 1.0, worker=0, name="redis/shard-03", count=count)
+        history.mark(MarkKind.PROBES, 1.0, count=count)
 
     assert [breach.invariant for breach in check(history, []).breaches] == [Invariant.FEW_PROBES]

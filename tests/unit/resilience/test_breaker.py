@@ -100,13 +100,39 @@ def test_half_open_has_three_permits(clock: FakeClock) -> None:
     for _ in range(200):
         with suppress(CircuitOpen):
             admitted.append(breaker.admit())
-    assert len(admitted) == PERMITS
+    assert len(admitted) == breaker.probes_most == PERMITS
     breaker.settle(admitted.pop(), Outcome.NEUTRAL, 0)
     admitted.append(breaker.admit())
     for epoch in admitted:
         assert breaker.state is State.HALF_OPEN
         breaker.settle(epoch, Outcome.OK, 0)
     assert breaker.state is State.CLOSED
+    assert breaker.probes_most == PERMITS
+
+
+def test_probes_of_an_earlier_time_count_as_long_as_they_are_away(clock: FakeClock) -> None:
+    """Who is stuck from the last time is on its way still, and no more once it is back; calls that
+    are no probes do not count.
+    """
+    breaker = a_breaker(clock)
+    trip(breaker)
+    clock.now_s += 1
+    stuck = [breaker.admit() for _ in range(2)]
+    call(breaker, Outcome.FAILED)
+    clock.now_s += 2
+    call(breaker, Outcome.OK)
+    assert breaker.probes_most == 3
+    call(breaker, Outcome.OK)
+    call(breaker, Outcome.OK)
+    assert breaker.state is State.CLOSED
+    call(breaker, Outcome.OK)
+    for epoch in stuck:
+        breaker.settle(epoch, Outcome.FAILED, 0)
+    trip(breaker)
+    clock.now_s += 30
+    for _ in range(3):
+        breaker.admit()
+    assert breaker.probes_most == 3
 
 
 @pytest.mark.parametrize(("outcome", "took_s"), [(Outcome.FAILED, 0.0), (Outcome.OK, 1.0)])
