@@ -30,7 +30,8 @@ class RedisNode:
 
     def __init__(self, program: Path, directory: Path) -> None:
         self._program = program
-        self._directory = directory
+        self.directory = directory
+        """Where its log and its files are."""
         self._ports: tuple[int, int] | None = None
         self.announced_port: int | None = None
         """Where clients and replicas are to connect instead, from the next start on: a proxy."""
@@ -63,7 +64,10 @@ class RedisNode:
 
     async def start(self) -> None:
         """Starts the node and waits until it answers. Raises StartFailed."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # A replica leaves what it was sent, whole or not; a node that starts has nothing.
+        for left in self.directory.glob("*.rdb"):
+            left.unlink()
         for _ in range(START_ATTEMPTS_MAX):
             ports = self._ports or _port_pair()
             self._child = child = Child(self._command(*ports))
@@ -111,7 +115,7 @@ class RedisNode:
         options = {
             "port": str(port),
             "bind": LOOPBACK,
-            "dir": str(self._directory),
+            "dir": str(self.directory),
             "save": "",
             "appendonly": "no",
             "maxmemory-policy": "noeviction",
@@ -134,7 +138,7 @@ class RedisNode:
         for name, value in options.items():
             arguments += [f"--{name}", value]
         # SIGKILL, because there is nothing to save and it also ends a frozen node.
-        return Command(arguments, self._directory / "redis.log", signal.SIGKILL)
+        return Command(arguments, self.directory / "redis.log", signal.SIGKILL)
 
     def _both_ports(self) -> tuple[int, int]:
         if self._ports is None:

@@ -21,8 +21,11 @@ async def test_cluster_is_whole(redis_cluster: EmbeddedRedisCluster) -> None:
 
 @pytest.mark.both_engines
 async def test_cluster_heals(redis_faults: EmbeddedRedisCluster) -> None:
-    """A killed primary and a frozen replica are both back after `heal`."""
+    """A killed primary, whose last transfer broke off, and a frozen replica are both back after
+    `heal`.
+    """
     await redis_faults.nodes[0].kill()
+    (redis_faults.nodes[0].directory / "dump.rdb").write_bytes(b"REDIS0011")
     redis_faults.nodes[4].freeze()
 
     await redis_faults.heal()
