@@ -67,8 +67,9 @@ def check_errors(history: History, also: Collection[str] = ()) -> Iterator[Breac
 def check_times(history: History) -> Iterator[Breach]:
     """I6: whatever happens, a caller knows by its deadline."""
     for attempt in history.attempts:
-        late_s = attempt.end_s - attempt.start_s - attempt.deadline_s - LATE_S
-        if late_s > 0 and late_s > history.slack_s(attempt.start_s, attempt.end_s):
+        due_s = attempt.start_s + attempt.deadline_s
+        late_s = attempt.end_s - due_s - LATE_S
+        if late_s > 0 and late_s > history.deaf_s(due_s, attempt.end_s):
             yield _conduct(Invariant.IN_TIME, f"{attempt.kind} came {late_s:.3f} s too late")
 
 

@@ -143,11 +143,14 @@ class History:
         """A wall-clock time on the monotonic clock."""
         return time_ms / 1000 - self.wall_offset_s
 
-    def slack_s(self, start_s: float, end_s: float) -> float:
-        """How late the generator itself was at most during a call."""
-        return max(
-            (lag for time_s, lag in self.late if start_s <= time_s <= end_s + lag), default=0
-        )
+    def deaf_s(self, from_s: float, until_s: float) -> float:
+        """For how long of a time the generator itself heard nothing."""
+        deaf_s = 0.0
+        for time_s, lag_s in sorted(self.late, key=lambda late: late[0] - late[1]):
+            begin_s = max(from_s, time_s - lag_s)
+            from_s = max(from_s, min(time_s, until_s))
+            deaf_s += max(0.0, from_s - begin_s)
+        return deaf_s
 
     def write(self, path: Path) -> None:
         """Leaves the history behind as JSON lines."""

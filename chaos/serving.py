@@ -46,7 +46,8 @@ class Servers:
 
     async def start(self) -> None:
         """Starts it and waits until it says that it serves. Raises RuntimeError."""
-        serve = (sys.executable, "-P", "-m", "cli", "serve")
+        # Behind whoever measures: a caller without a turn hears late what was said in time.
+        serve = ("/usr/bin/nice", "-n", "5", sys.executable, "-P", "-m", "cli", "serve")
         arguments = apart(serve, self._environment)
         self._child = Child(Command(arguments, self._log, signal.SIGKILL))
         if not await until(self.serves, timeout_s=START_S):

@@ -73,3 +73,12 @@ def _at(own: list[Version], ask: Ask) -> bytes | None:
     """The best key that holds at that time."""
     holding = [v.key for v in own if getattr(v, f"{ask.view}_s") <= ask.time_s]
     return min(holding, default=None)
+
+
+def test_deafness_is_counted_once() -> None:
+    """Two clocks may tell of the same time; what lies outside does not count."""
+    history = History(0, late=[(2.0, 1.0), (2.5, 1.0), (4.0, 0.5), (9.0, 1.0)])
+
+    assert history.deaf_s(0, 10) == 1.5 + 0.5 + 1.0
+    assert history.deaf_s(1.25, 3.75) == 1.25 + 0.25
+    assert history.deaf_s(2.5, 3.5) == 0
