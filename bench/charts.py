@@ -57,12 +57,13 @@ def _throughput(results: Results, axes: Axes) -> bool:
     keys = [key for key in _plain_keys(results) if results.ratio(key) is not None]
     for place, key in enumerate(keys):
         floor, rate = results.rate(floor_of(key)) or 0.0, results.rate(key) or 0.0
-        axes.barh(place - _HALF_BAR / 2, floor, _HALF_BAR, color=_FLOOR)
-        axes.barh(place + _HALF_BAR / 2, rate, _HALF_BAR, color=_PRODUCT)
-        axes.text(rate, place + _HALF_BAR / 2, f" {rate:,.0f}", va="center", fontsize=7)
+        axes.plot([rate, floor], [place, place], color=_FLOOR, linewidth=3)
+        axes.plot(floor, place, "|", color="black", markersize=12)
+        axes.plot(rate, place, "o", color=_PRODUCT)
+        axes.text(rate, place - _HALF_BAR, f"{rate:,.0f}", ha="center", fontsize=7)
     _label(axes, [f"{name_of(key)} ({key.callers})" for key in keys])
     axes.set_xscale("log")
-    axes.set_title("Calls, scores or ranks a second (callers); grey: the floor")
+    axes.set_title("Calls, scores or ranks a second (callers); dot: the product, line: its floor")
     return bool(keys)
 
 

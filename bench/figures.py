@@ -61,8 +61,10 @@ class Results:
         return None if median is None else median.rate * self.units.get(key.shape, (1, ""))[0]
 
     def ratio(self, key: Key) -> float | None:
-        """What the product does of what its floor does, both in this run."""
-        floor = self.rate(floor_of(key))
+        """What the product does of what its floor does, both in this run. A line with a note shows
+        something else.
+        """
+        floor = None if key.note else self.rate(floor_of(key))
         seen = self.rate(key)
         return seen / floor if seen is not None and floor else None
 

@@ -31,6 +31,8 @@ _OVERTIME_S: Final = 60.0
 """ghz needs some time for its data before a run, and for its report after it."""
 CALLS_MAX: Final = 1_000_000
 """ghz keeps the time of so many calls only."""
+_CONNECTIONS_MIN: Final = 8
+_CONNECTIONS_MAX: Final = 16
 _NANOS: Final = 1_000_000_000
 
 
@@ -94,10 +96,12 @@ class Ghz:
             try:
                 async with asyncio.timeout(load.seconds + _OVERTIME_S):
                     _, complaints = await process.communicate()
-            except BaseException:
-                process.kill()
-                await process.wait()
-                raise
+            except TimeoutError as error:
+                raise BenchFailed("ghz did not come to an end") from error
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
             if process.returncode != 0:
                 raise BenchFailed(f"ghz failed: {complaints.decode(errors='replace')}")
             cpu_s = _children_cpu_s() - before_s
@@ -126,8 +130,8 @@ class Ghz:
 
 
 def connections_of(callers: int) -> int:
-    """How many connections so many callers share: as game servers do, a few each."""
-    return max(1, min(16, callers // 8))
+    """How many connections so many callers have: the callers of a game server share theirs."""
+    return min(callers, max(_CONNECTIONS_MIN, min(_CONNECTIONS_MAX, callers // 8)))
 
 
 def sample_of(report: Mapping[str, Any]) -> Sample:

@@ -11,7 +11,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from bench.figures import Figure, Results, figures_of
+from bench.figures import Figure, Results, figures_of, floor_of
 from bench.rounds import Key, Kind
 
 
@@ -74,8 +74,8 @@ def _measured(results: Results) -> Table:
     for key, median in results.medians.items():
         if key.kind is not Kind.PRODUCT:
             continue
-        ratio = None if key.note else results.ratio(key)
-        floor = None if ratio is None else (results.rate(key) or 0.0) / ratio if ratio else None
+        ratio = results.ratio(key)
+        floor = None if ratio is None else results.rate(floor_of(key))
         table.add_row(
             name_of(key),
             str(key.callers),

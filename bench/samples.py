@@ -66,6 +66,8 @@ def median_of(samples: Sequence[Sample]) -> Median:
 
 
 def sample_of_times(times_ms: Sequence[float], seconds: float) -> Sample:
-    """Of calls that took so long each, one at least, in so many seconds in all."""
+    """Of calls that took so long each, in so many seconds in all."""
+    if not times_ms:
+        return Sample(0, seconds, p50_ms=0.0, p99_ms=0.0)
     cuts = quantiles(times_ms, n=100) if len(times_ms) > 1 else [times_ms[0]] * 99
     return Sample(len(times_ms), seconds, p50_ms=cuts[49], p99_ms=cuts[98])

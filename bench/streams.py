@@ -37,20 +37,23 @@ class StreamDriver:
     async def __call__(self, seconds: float) -> Sample:
         """One run. Raises BenchFailed where a submission is refused."""
         count = max(1, round(_MESSAGES_PER_S * seconds))
-        messages = [self.requests.stream_submit_scores().SerializeToString() for _ in range(count)]
+        messages = [self.requests.stream_submit_scores() for _ in range(count)]
         return await watched(self.groups, lambda: self._run(messages, seconds))
 
-    async def _run(self, messages: Sequence[bytes], seconds: float) -> Sample:
+    async def _run(
+        self, messages: Sequence[pb.StreamSubmitScoresRequest], seconds: float
+    ) -> Sample:
+        packed = {message.sequence: message.SerializeToString() for message in messages}
         window = asyncio.Semaphore(UNACKNOWLEDGED_MAX)
-        sent_s: list[float] = []
+        sent_s: dict[int, float] = {}
         started_s = time.monotonic()
 
         async def sending() -> AsyncIterator[bytes]:
-            for message in messages:
+            for sequence, message in packed.items():
                 await window.acquire()
                 if time.monotonic() - started_s > seconds:
                     return
-                sent_s.append(time.monotonic())
+                sent_s[sequence] = time.monotonic()
                 yield message
 
         times_ms: list[float] = []
@@ -58,8 +61,9 @@ class StreamDriver:
             method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
                 self.shape.path
             )
-            async for answer in method(sending()):
-                times_ms.append(1000 * (time.monotonic() - sent_s[len(times_ms)]))
+            async for data in method(sending()):
+                answer = pb.StreamSubmitScoresResponse.FromString(data)
+                times_ms.append(1000 * (time.monotonic() - sent_s[answer.sequence]))
                 window.release()
-                require_recorded(pb.StreamSubmitScoresResponse.FromString(answer).results)
+                require_recorded(answer.results)
         return sample_of_times(times_ms, time.monotonic() - started_s)

@@ -12,12 +12,13 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from bench.driving import Groups, watched
+from bench.errors import BenchFailed
 from bench.ghz import connections_of
 from bench.requests import SCORE_MAX, Requests
 from bench.samples import Sample, sample_of_times
@@ -70,8 +71,7 @@ class WatchDriver:
                 for place, watcher in enumerate(watchers)
             ]
             try:
-                async with asyncio.timeout(_SNAPSHOT_S):
-                    await asyncio.gather(*(watcher.began.wait() for watcher in watchers))
+                await _begun(watchers, tasks)
                 # The change goes through a stub of its own connection, as a game server's would.
                 sample = await watched(self.groups, lambda: self._run(stubs[0], watchers, seconds))
             finally:
@@ -114,7 +114,20 @@ class WatchDriver:
             await stub.SubmitScore(request, timeout=_CALL_S)
             await asyncio.sleep(min(_WRITE_EVERY_S, max(0.0, seconds - passed_s)))
         times_ms = [one for watcher in watchers for one in watcher.times_ms]
-        return sample_of_times(times_ms or [0.0], time.monotonic() - started_s)
+        return sample_of_times(times_ms, time.monotonic() - started_s)
+
+
+async def _begun(watchers: Sequence[_Watcher], tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Waits until every watcher knows the board. Raises BenchFailed, and what ended a watch."""
+    begun = asyncio.gather(*(watcher.began.wait() for watcher in watchers))
+    waits: set[asyncio.Future[Any]] = {begun, *tasks}
+    done, _ = await asyncio.wait(waits, timeout=_SNAPSHOT_S, return_when=asyncio.FIRST_COMPLETED)
+    if begun not in done:
+        begun.cancel()
+        for task in tasks:
+            if task in done:
+                task.result()
+        raise BenchFailed("not every watcher was told what it watches")
 
 
 def _now_us() -> int:

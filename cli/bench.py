@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 if TYPE_CHECKING:
     from bench.figures import Results
     from bench.program import Wanted
+
+_WIDTH: Final = 120
+"""What the widest table takes."""
 
 
 def bench(  # noqa: PLR0913 - each option by itself
@@ -79,7 +82,9 @@ def _leave(done: Results, folder: Path) -> None:
     from bench.report import tables_of, write_json
 
     write_json(done, folder / "latest.json")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    # In a file nothing needs to be cut off.
+    console.width = max(console.width, _WIDTH)
     for name, value in done.about.items():
         console.print(f"{name}: {value}", markup=False)
     for table in tables_of(done):

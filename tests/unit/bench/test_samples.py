@@ -51,16 +51,17 @@ def test_medians_are_of_each_figure() -> None:
 
 
 def test_times_become_percentiles() -> None:
-    """Also a single one."""
+    """Also a single one, or none."""
     sample = sample_of_times([float(n) for n in range(1, 1000)], 2.0)
 
     assert (sample.calls, sample.p50_ms, sample.p99_ms) == (999, 500.0, 990.0)
     assert Sample(1, 1.0, 4.0, 4.0) == sample_of_times([4.0], 1.0)
+    assert Sample(0, 1.0, 0.0, 0.0) == sample_of_times([], 1.0)
 
 
-@pytest.mark.parametrize(("callers", "connections"), [(1, 1), (4, 1), (64, 8), (256, 16)])
+@pytest.mark.parametrize(("callers", "connections"), [(1, 1), (4, 4), (64, 8), (256, 16)])
 def test_callers_share_connections(callers: int, connections: int) -> None:
-    """As those of a game server do."""
+    """As those of a game server do; so few that each may have its own do not."""
     assert connections_of(callers) == connections
 
 
