@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ _INCH: Final = (9.0, 5.0)
 _DPI: Final = 120
 _PRODUCT, _FLOOR, _BOUND = "#2a6f97", "#b8c4cc", "#c1121f"
 _HALF_BAR: Final = 0.4
+_BESIDE: Final[dict[str, Any]] = {"textcoords": "offset points", "ha": "center", "fontsize": 7}
 _GROUPS: Final = {
     "server": "#2a6f97",
     "redis": "#c1121f",
@@ -60,7 +61,7 @@ def _throughput(results: Results, axes: Axes) -> bool:
         axes.plot([rate, floor], [place, place], color=_FLOOR, linewidth=3)
         axes.plot(floor, place, "|", color="black", markersize=12)
         axes.plot(rate, place, "o", color=_PRODUCT)
-        axes.text(rate, place - _HALF_BAR, f"{rate:,.0f}", ha="center", fontsize=7)
+        axes.annotate(f"{rate:,.0f}", (rate, place), xytext=(0, 6), **_BESIDE)
     _label(axes, [f"{name_of(key)} ({key.callers})" for key in keys])
     axes.set_xscale("log")
     axes.set_title("Calls, scores or ranks a second (callers); dot: the product, line: its floor")

@@ -43,9 +43,18 @@ from bench.subjects import UNITS, Played, Site, answers_of, growth, half_loads, 
 from bootstrap.embedded.errors import EmbeddedError
 from core.clock import SystemClock
 from core.submission_ids import SubmissionIds
+from server.admin_client import AdminCallFailed
 
 GHZ_FOLDER: Final = Path(".standings/bin")
 """Where ghz is looked for beside PATH, and installed."""
+_TROUBLE: Final = (
+    EmbeddedError,
+    AdminCallFailed,
+    grpc.aio.AioRpcError,
+    psycopg.Error,
+    RuntimeError,
+)
+"""What a deployment that does not do what it should ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +70,17 @@ async def play(wanted: Wanted) -> Results:
     """Measures a deployment of its own beside its floors. Raises BenchFailed."""
     plan, form = wanted.plan, wanted.form
     program = await find_ghz(GHZ_FOLDER)
-    about = {**machine_of(program), **stores_of(form.engine), **_about(plan)}
-    about |= {"workers": str(form.worker_count), "transport": form.transport}
     with tempfile.TemporaryDirectory(prefix="standings-bench-") as name:
         folder = Path(name)
         try:
+            about = {**machine_of(program), **stores_of(form.engine), **_about(plan)}
             async with Deployment(folder, form) as deployment:
                 wanted.echo(f"the server is ready after {deployment.ready_s:.2f} s")
                 results = await _measured(deployment, wanted, program, folder)
-        except (EmbeddedError, grpc.aio.AioRpcError, psycopg.Error, RuntimeError) as error:
+        except _TROUBLE as error:
             raise BenchFailed(f"the deployment cannot be used: {_told(error)}") from error
-    return replace(results, about=about, valkey=is_valkey(form.engine))
+        about |= {"workers": str(form.worker_count), "transport": form.transport}
+        return replace(results, about=about, valkey=is_valkey(form.engine))
 
 
 async def play_on(address: str, wanted: Wanted) -> Results:

@@ -13,7 +13,7 @@ from bench.requests import BATCH_SIZE, FRIEND_COUNT, Requests
 
 SUBMIT: Final = "SubmitScore"
 BATCH_SUBMIT: Final = f"BatchSubmitScores of {BATCH_SIZE}"
-STREAM: Final = f"StreamSubmitScores of {BATCH_SIZE}"
+STREAM: Final = f"StreamSubmitScores of {BATCH_SIZE}, Python client"
 GET: Final = "GetEntry"
 BATCH_GET: Final = f"BatchGetEntries of {FRIEND_COUNT}"
 TOP_10: Final = "ListEntries top 10"
@@ -21,7 +21,7 @@ TOP_100: Final = "ListEntries top 100"
 AROUND: Final = "ListEntriesAround 10"
 FIRST: Final = "page at rank 1, no cache"
 DEEP: Final = "page at the middle, no cache"
-WATCH: Final = "WatchEntries fan-out"
+WATCH: Final = "WatchEntries fan-out, Python client"
 FEW: Final = 4
 """Callers of a call that is worth hundreds: more would only wait."""
 
