@@ -146,9 +146,9 @@ def _batch(
     shards: Mapping[Address, Sequence[int]],
     wires: Mapping[Address, _Wire],
 ) -> _Batch:
-    by_shard: dict[int, list[int]] = {shard: [] for shard in SHARDS}
+    by_shard: dict[int, list[int]] = {}
     for user in users:
-        by_shard[shard_of(user)].append(user)
+        by_shard.setdefault(shard_of(user), []).append(user)
     asked = {
         shard: (struct.pack(f">{len(members)}Q", *members),) for shard, members in by_shard.items()
     }
@@ -156,8 +156,8 @@ def _batch(
     replies = _exchange(wires, [first])
     keys = b"".join(
         key
-        for reply, members in zip(replies, shards.values(), strict=True)
-        for key in _keys(reply, [by_shard[shard] for shard in members])
+        for reply, address in zip(replies, first, strict=True)
+        for key in _keys(reply, [by_shard[one] for one in shards[address] if one in by_shard])
     )
     second = _packed("ranks", (KEY_BYTES, keys), dict.fromkeys(SHARDS, ()), season, shards)
     return _Batch(first, second)
@@ -175,9 +175,13 @@ def _packed(
         keys = (meta_key(shard), done_key(shard), *season_keys(shard, season))
         questions[shard] = ShardQuestion(keys, (*keys, b"", *args))
     question = Question(function, [shared], questions)
+    asked = {
+        address: [shard for shard in members if shard in own] for address, members in shards.items()
+    }
     return {
         address: b"".join(map(_pack, question.to_node(members)))
-        for address, members in shards.items()
+        for address, members in asked.items()
+        if members
     }
 
 
