@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from bench.figures import HALF, Results, entries_note, figures_of, floor_of
 from bench.report import name_of
 from bench.rounds import Key, Kind
+from bench.samples import GENERATOR
 from bench.shapes import DEEP, GET, SUBMIT
 
 _INCH: Final = (9.0, 5.0)
@@ -25,7 +26,7 @@ _GROUPS: Final = {
     "redis": "#c1121f",
     "postgres": "#6a994e",
     "echo": "#b8c4cc",
-    "generator": "#e9c46a",
+    GENERATOR: "#e9c46a",
 }
 
 Draw = Callable[[Results, Axes], bool]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,9 +14,9 @@ from typing import Final, TypeAlias
 from google.protobuf.message import Message
 
 from bench.ghz import CALLS_MAX, Ghz, Load
-from bench.processes import cpu_times
+from bench.processes import busy_s, cpu_times
 from bench.requests import Requests, write_requests
-from bench.samples import Sample
+from bench.samples import GENERATOR, OTHERS, Sample
 from bench.shapes import Shape
 
 Measure: TypeAlias = Callable[[float], Awaitable[Sample]]
@@ -33,12 +34,24 @@ _file_numbers = count()
 
 
 async def watched(groups: Groups, run: Callable[[], Awaitable[Sample]]) -> Sample:
-    """A run, with the processor time that each group took meanwhile."""
+    """A run, with the processor time that each group took meanwhile, and all others together:
+    where those took much, it was not the only load of the machine.
+    """
     members = groups()
-    before = cpu_times(members)
+    before, busy_before_s = cpu_times(members), busy_s()
     sample = await run()
+    busy_meanwhile_s = busy_s() - busy_before_s
     after = cpu_times(members)
-    return sample.with_cpu({name: max(0.0, after[name] - before[name]) for name in members})
+    sample = sample.with_cpu({name: max(0.0, after[name] - before[name]) for name in members})
+    others_s = max(0.0, busy_meanwhile_s - sum(sample.cpu_s.values()))
+    return sample.with_cpu({OTHERS: others_s})
+
+
+async def generated_here(run: Awaitable[Sample]) -> Sample:
+    """A run whose load is made by this process, with the time that this took."""
+    before_s = time.process_time()
+    sample = await run
+    return sample.with_cpu({GENERATOR: time.process_time() - before_s})
 
 
 @dataclass(slots=True)

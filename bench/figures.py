@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import cpu_count
 from typing import Final
 
 from bench.rounds import Key, Kind
-from bench.samples import Median
+from bench.samples import OTHERS, Median
 from bench.shapes import (
     AROUND,
     BATCH_GET,
@@ -67,6 +68,17 @@ class Results:
         floor = None if key.note else self.rate(floor_of(key))
         seen = self.rate(key)
         return seen / floor if seen is not None and floor else None
+
+    @property
+    def disturbed(self) -> float:
+        """The share of the processors, of 1, that went to others in the line where it was most."""
+        return max(
+            (
+                median.cpu_us.get(OTHERS, 0.0) * median.rate / 1_000_000 / (cpu_count() or 1)
+                for median in self.medians.values()
+            ),
+            default=0.0,
+        )
 
     def find(self, shape: str, note: str = "") -> Key:
         """The line of the product that a requirement is about."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.errors import BenchFailed
-from bench.samples import Sample
+from bench.samples import GENERATOR, Sample
 
 _MODULE: Final = "github.com/bojand/ghz/cmd/ghz@v0.93.0"
 _MISSING: Final = (
@@ -106,7 +106,7 @@ class Ghz:
                 raise BenchFailed(f"ghz failed: {complaints.decode(errors='replace')}")
             cpu_s = _children_cpu_s() - before_s
             text = await asyncio.to_thread(report.read_bytes)
-        return sample_of(json.loads(text)).with_cpu({"generator": cpu_s})
+        return sample_of(json.loads(text)).with_cpu({GENERATOR: cpu_s})
 
     def _arguments(self, load: Load, report: Path) -> tuple[str, ...]:
         callers = min(load.callers, load.calls_max)

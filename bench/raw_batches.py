@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from bench.boards import fill_past_server
-from bench.driving import Groups, watched
+from bench.driving import Groups, generated_here, watched
 from bench.errors import BenchFailed
 from bench.requests import BATCH_SIZE, SCORE_MAX
 from bench.samples import Sample, sample_of_times
@@ -67,7 +67,7 @@ class RawBatches:
     async def __call__(self, seconds: float) -> Sample:
         """One run. Raises BenchFailed."""
         batches = [self._batch() for _ in range(max(1, round(_BATCHES_PER_S * seconds)))]
-        return await watched(self.groups, lambda: self._run(batches, seconds))
+        return await watched(self.groups, lambda: generated_here(self._run(batches, seconds)))
 
     async def _run(self, batches: Sequence[Mapping[str, Any]], seconds: float) -> Sample:
         settings = PostgresSettings(dsn=SecretStr(self.dsn))

@@ -19,7 +19,7 @@ from typing import Final, cast
 import psycopg
 from hiredis import Reader, pack_command
 
-from bench.driving import Groups, watched
+from bench.driving import Groups, generated_here, watched
 from bench.errors import BenchFailed
 from bench.requests import FRIEND_COUNT
 from bench.samples import Sample, sample_of_times
@@ -96,7 +96,9 @@ class RawNodes:
         if row is None:
             raise BenchFailed(f"there is no board {self.board_id}")
         season = int(row[0])
-        return await watched(self.groups, lambda: asyncio.to_thread(self._run, season, seconds))
+        return await watched(
+            self.groups, lambda: generated_here(asyncio.to_thread(self._run, season, seconds))
+        )
 
     def _run(self, season: int, seconds: float) -> Sample:
         with ExitStack() as exit_stack:

@@ -32,6 +32,7 @@ def plain_of(results: Results) -> Mapping[str, Any]:
     return {
         "about": dict(results.about),
         "entries": list(results.entries),
+        "processors_taken_by_others": round(results.disturbed, 3),
         "measured": [_plain_line(results, key) for key in results.medians],
         "facts": {name: _rounded(value) for name, value in asdict(results.facts).items()},
         "required": [

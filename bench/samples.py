@@ -6,6 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
+from typing import Final
+
+GENERATOR: Final = "generator"
+"""Whose processor time it is that makes the load."""
+OTHERS: Final = "others"
+"""All that has nothing to do with a run."""
 
 
 @dataclass(frozen=True, slots=True)

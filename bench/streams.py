@@ -14,7 +14,7 @@ from typing import Final
 import grpc
 
 from bench.boards import require_recorded
-from bench.driving import Groups, watched
+from bench.driving import Groups, generated_here, watched
 from bench.requests import Requests
 from bench.samples import Sample, sample_of_times
 from bench.shapes import Shape
@@ -38,7 +38,7 @@ class StreamDriver:
         """One run. Raises BenchFailed where a submission is refused."""
         count = max(1, round(_MESSAGES_PER_S * seconds))
         messages = [self.requests.stream_submit_scores() for _ in range(count)]
-        return await watched(self.groups, lambda: self._run(messages, seconds))
+        return await watched(self.groups, lambda: generated_here(self._run(messages, seconds)))
 
     async def _run(
         self, messages: Sequence[pb.StreamSubmitScoresRequest], seconds: float

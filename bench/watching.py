@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from bench.driving import Groups, watched
+from bench.driving import Groups, generated_here, watched
 from bench.errors import BenchFailed
 from bench.ghz import connections_of
 from bench.requests import SCORE_MAX, Requests
@@ -73,7 +73,10 @@ class WatchDriver:
             try:
                 await _begun(watchers, tasks)
                 # The change goes through a stub of its own connection, as a game server's would.
-                sample = await watched(self.groups, lambda: self._run(stubs[0], watchers, seconds))
+                sample = await watched(
+                    self.groups,
+                    lambda: generated_here(self._run(stubs[0], watchers, seconds)),
+                )
             finally:
                 for task in tasks:
                     task.cancel()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 120
 """What the widest table takes."""
+_QUIET: Final = 0.1
+"""A machine on which others take less is a quiet one."""
 
 
 def bench(  # noqa: PLR0913 - each option by itself
@@ -87,6 +89,9 @@ def _leave(done: Results, folder: Path) -> None:
     console.width = max(console.width, _WIDTH)
     for name, value in done.about.items():
         console.print(f"{name}: {value}", markup=False)
+    if done.disturbed > _QUIET:
+        share = f"{done.disturbed:.0%} of its processors"
+        console.print(f"the machine was not quiet: others took up to {share}", style="yellow")
     for table in tables_of(done):
         console.print(table)
     typer.echo(f"all figures: {folder / 'latest.json'}")

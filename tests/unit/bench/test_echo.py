@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.echo import Echoed, read_answers, routes_of, write_answers
-from bench.processes import Stat, family, stat_of
+from bench.processes import Stat, busy_of, family, stat_of
 from server.rpc.call import CallContext
 
 ANSWERS = [Echoed("/a", b"\1", b"one"), Echoed("/a", b"\2", b"two"), Echoed("/b", b"", b"\xff")]
@@ -43,3 +43,11 @@ def test_processor_time_of_a_line() -> None:
 
     assert stat.parent == 3
     assert stat.cpu_s > 0
+
+
+def test_a_machine_is_busy_with_all_but_waiting() -> None:
+    """Idle time and waiting for disks are left out, what the host stole is not."""
+    one = busy_of("cpu  100 0 0 0 0 0 0 0 0 0")
+
+    assert one > 0
+    assert round(busy_of("cpu  100 10 20 999 999 5 5 60 7 7") / one, 6) == 2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from os import cpu_count
 from pathlib import Path
 
 from bench.figures import HALF, Facts, Figure, Results, entries_note, figures_of
 from bench.planning import FULL_ENTRIES, SMOKE, Changes, Plan, plan_of
 from bench.report import plain_of, tables_of, write_json
 from bench.rounds import Key, Kind
-from bench.samples import Median
+from bench.samples import OTHERS, Median
 from bench.shapes import BATCH_SUBMIT, DEEP, FIRST, GET, STREAM, SUBMIT
 
 
@@ -104,3 +105,13 @@ def test_plans_can_be_changed() -> None:
     tiny = plan_of(smoke=True, full=False, changes=Changes(2_000, (8,), 1, 0.1))
     assert (tiny.entries, tiny.other_entries, tiny.callers) == (2_000, (200,), (8,))
     assert (tiny.pace.seconds, tiny.pace.warm_up_s) == (0.1, 0.1)
+
+
+def test_a_machine_that_was_shared_shows_it() -> None:
+    """Whoever took most of the processors, and in which line, counts."""
+    quiet = Median(1_000, 1.0, 1.0, {}, {"server": 900.0})
+    shared = Median(1_000, 1.0, 1.0, {}, {"server": 900.0, OTHERS: 500.0})
+    lines = {Key(GET, Kind.PRODUCT, 64): shared, Key(GET, Kind.FLOOR, 64): quiet}
+
+    assert round(Results({}, lines, {}, (1,), 1).disturbed * (cpu_count() or 1), 6) == 0.5
+    assert Results({}, {}, {}, (1,), 1).disturbed == 0
