@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bench.figures import Results
     from bench.program import Wanted
 
-_WIDTH: Final = 120
+_WIDTH: Final = 140
 """What the widest table takes."""
 _QUIET: Final = 0.1
 """A machine on which others take less is a quiet one."""
