@@ -18,7 +18,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-d
   && pip install --no-deps --no-index /wheels/*.whl \
   # The rooms have plain names: make sure that nobody else's package took one.
   && python -P -c "from importlib.metadata import packages_distributions as by_name; \
-rooms = 'bootstrap chaos cli core jobs resilience server sharding storage'.split(); \
+rooms = 'bench bootstrap chaos cli core jobs resilience server sharding storage'.split(); \
 strangers = {room: by_name()[room] for room in rooms if by_name()[room] != ['standings']}; \
 assert not strangers, strangers" \
   && pip uninstall --yes pip

@@ -1,7 +1,8 @@
 # What a contributor runs. Needs git, make and python3 >= 3.11; no root, no Docker, no servers.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-once chaos chaos-short test check fmt gen baseline lock bench-reads clean
+.PHONY: help demo demo-once chaos chaos-short bench bench-smoke bench-reads test check fmt gen \
+  baseline lock clean
 
 PYTHON ?= python3
 COUNT ?= 1000000
@@ -68,8 +69,14 @@ lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
 	$(COMPILE) --group build -o requirements/build.txt
 	$(COMPILE) --group gen -o requirements/gen.txt
 
+bench: $(INSTALLED) ## Measure the product beside what this machine can do at all, on 1,000,000 entries
+	@$(BIN)/standings bench --results bench/results
+
+bench-smoke: $(INSTALLED) ## The same in a minute on 50,000 entries
+	@$(BIN)/standings bench --smoke
+
 bench-reads: $(INSTALLED) ## Measure reads at every depth of a board of COUNT entries
-	@$(BIN)/python -m bench.reads $(COUNT)
+	@$(BIN)/python -m tests.bench.reads $(COUNT)
 
 clean: ## Remove all that these targets made, the demo's data included
 	rm -rf .venv .venv-gen .standings .hypothesis .mypy_cache .pytest_cache .ruff_cache \

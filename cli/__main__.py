@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from cli.bench import bench
 from cli.breakers import breakers
 from cli.chaos import chaos
 from cli.demo import demo
@@ -25,7 +26,10 @@ app = typer.Typer(
     # A plain traceback: a decorated one may show the values of variables, passwords too.
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, jobs, demo, chaos, doctor, health, shards, verify, rebuild):
+for command in (
+    *(serve, migrate, jobs, demo, chaos, bench),
+    *(doctor, health, shards, verify, rebuild),
+):
     app.command()(command)
 app.add_typer(breakers, name="breakers")
 app.command(hidden=True)(worker)

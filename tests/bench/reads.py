@@ -16,11 +16,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench.big_board import BOARD_ID, big_board
 from bootstrap.embedded.binaries import find_postgres, find_redis, server_version
 from bootstrap.log import configure_logging
 from bootstrap.settings import LogSettings
 from standings_client import AsyncClient
+from tests.bench.big_board import BOARD_ID, big_board
 from tests.fixtures.counting import RoundTrips, counted
 
 _WARM_UP_ROUNDS: Final = 20
@@ -128,7 +128,7 @@ async def main(count: int) -> None:
     async with big_board(count) as client:
         console.print(f"measuring {_ROUNDS} rounds with one caller, caches off")
         with counted() as trips:
-            measured = await measure(calls_of(client, count, random.Random(1)), trips)  # noqa: S311 - no secret
+            measured = await measure(calls_of(client, count, random.Random(1)), trips)
     console.print(table_of(measured))
 
 
