@@ -45,6 +45,7 @@ from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.shadow_reads import ShadowReads
+from core.shared_reads import SharedReads
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.verify_index import VerifyIndex
@@ -194,7 +195,8 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
     index = RedisIndex(stores.router)
     files = SnapshotFiles(settings.state.directory, clock)
-    ladder, shadow = make_ladder(settings, index, stores.read, files, clock)
+    shared = SharedReads(index, DEADLINE_S.get)
+    ladder, shadow = make_ladder(settings, shared, stores.read, files, clock)
     reading = Reading(
         boards=BoardDirectory(boards, clock, stores.used),
         entries=ladder,
