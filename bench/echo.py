@@ -18,11 +18,11 @@ from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 
-from bench.transports import TRANSPORTS
 from bootstrap.server_settings import ServerSettings
 from server.rpc.call import CallContext
 from server.rpc.chain import UnaryRoute
 from server.rpc.methods import Method
+from server.transport.grpcio import GrpcioListener
 
 _GRACE_S: Final = 0.5
 
@@ -81,9 +81,9 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-async def serve(transport: str, address: str, answers: Sequence[Echoed]) -> None:
+async def serve(address: str, answers: Sequence[Echoed]) -> None:
     """Answers until SIGTERM."""
-    listener = TRANSPORTS[transport].listener(routes_of(answers), ServerSettings(reuse_port=True))
+    listener = GrpcioListener(routes_of(answers), ServerSettings(reuse_port=True))
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     await listener.start(address)
@@ -93,8 +93,7 @@ async def serve(transport: str, address: str, answers: Sequence[Echoed]) -> None
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.echo", description=__doc__)
-    parser.add_argument("--transport", choices=sorted(TRANSPORTS), required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--answers", type=Path, required=True)
     given = parser.parse_args()
-    asyncio.run(serve(given.transport, given.address, read_answers(given.answers)))
+    asyncio.run(serve(given.address, read_answers(given.answers)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import grpc
 
 from bench.echo import Echoed, write_answers
 from bench.errors import BenchFailed
+from bench.transports import TRANSPORTS
 from bootstrap.embedded.child import Child, Command
 from bootstrap.embedded.ports import LOOPBACK, free_ports
 from bootstrap.embedded.waiting import until
@@ -40,11 +40,11 @@ async def echoing(
     answers_file = folder / "answers.json"
     write_answers(answers_file, answers)
     address = f"{LOOPBACK}:{free_ports(1)[0]}"
-    program = (sys.executable, "-P", "-m", "bench.echo", "--transport", transport)
-    command = apart((*program, "--address", address, "--answers", str(answers_file)))
+    echo = TRANSPORTS[transport].echo
     async with AsyncExitStack() as exit_stack:
         children = []
-        for _ in range(worker_count):
+        for number in range(worker_count):
+            command = apart(echo(address, answers_file, folder / f"echo-{number}"))
             child = Child(Command(command, folder / "echo.log", signal.SIGKILL))
             exit_stack.push_async_callback(child.stop, signal.SIGTERM, timeout_s=_STOP_S)
             children.append(child)

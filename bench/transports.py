@@ -1,34 +1,47 @@
-"""The transports that can be measured: who listens for the floor, and how the product is told."""
+"""The transports that can be measured: how their floor is started, and how the product is told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final, TypeAlias
 
 from bootstrap.server_settings import ServerSettings
-from server.rpc.chain import Route
-from server.transport.grpcio import GrpcioListener
 
+ANSWERS_VARIABLE: Final = "ECHO_ANSWERS"
+"""Where an Envoy, which takes no arguments of ours, finds the file of its answers."""
 
-class Listener(Protocol):
-    """One listening socket, as server/transport/ has them."""
-
-    async def start(self, address: str) -> int:
-        """Listens, and returns the port."""
-
-    async def stop(self, grace_s: float) -> None:
-        """Takes no new calls, and cancels those that still run after `grace_s`."""
+EchoCommand: TypeAlias = Callable[[str, Path, Path], Sequence[str]]
+"""Of an address, the file of the answers and a path that no other process has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """`listener` is made of routes and settings; `settings` choose it in the environment of
+    """`echo` is the program of the floor; `settings` choose the transport in the environment of
     `standings serve`.
     """
 
-    listener: Callable[[Mapping[str, Route], ServerSettings], Listener]
+    echo: EchoCommand
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-TRANSPORTS: Final[Mapping[str, Transport]] = {"grpcio": Transport(GrpcioListener)}
+def _by_grpcio(address: str, answers: Path, _own: Path) -> Sequence[str]:
+    program = (sys.executable, "-P", "-m", "bench.echo")
+    return (*program, "--address", address, "--answers", str(answers))
+
+
+def _by_envoy(address: str, answers: Path, own: Path) -> Sequence[str]:
+    from server.transport.envoy_program import envoy_command, envoy_environment  # noqa: PLC0415
+
+    variables = {**envoy_environment(), ANSWERS_VARIABLE: str(answers)}
+    given = (f"{name}={value}" for name, value in variables.items())
+    settings = ServerSettings(address=address, reuse_port=True)
+    return ("/usr/bin/env", *given, *envoy_command("bench.envoy_echo:app", settings, str(own)))
+
+
+TRANSPORTS: Final[Mapping[str, Transport]] = {
+    "grpcio": Transport(_by_grpcio),
+    "envoy": Transport(_by_envoy, {"STANDINGS_SERVER_TRANSPORT": "envoy"}),
+}

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 _Address = Annotated[str, Field(pattern=r"^.+:\d{1,5}$")]
+
+
+class Transport(Enum):
+    """What speaks HTTP/2 with games. Operators are always served by grpcio."""
+
+    GRPCIO = "grpcio"
+    """Everywhere where Python is."""
+    ENVOY = "envoy"
+    """Several times as fast; on Linux with the extra `envoy` installed."""
 
 
 class ServerSettings(BaseModel):
@@ -18,6 +28,8 @@ class ServerSettings(BaseModel):
     """Where games connect, host:port; port 0 takes a free one."""
     admin_address: _Address = "127.0.0.1:50052"
     """Where operators connect."""
+    transport: Transport = Transport.GRPCIO
+    """How workers of `standings serve` are connected: grpcio or envoy."""
     workers: int = Field(default=0, ge=0, le=48)
     """Processes that serve. 0: one per core, but at most 4, because each has pools of its own and
     PostgreSQL, as it comes, takes 100 connections."""

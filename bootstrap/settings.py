@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Final, Self
 
@@ -131,6 +132,8 @@ class Settings(BaseModel):
 def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, Enum):
+        return str(value.value)
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
@@ -147,6 +150,11 @@ def apart(
     given = [f"{name}={value}" for name, value in (settings or {}).items()]
     # env replaces itself, and what it was told is not to be seen in the list of processes.
     return ("/usr/bin/env", *dropped, *given, *command)
+
+
+def taken(name: str) -> str:
+    """A variable, none of the settings, that is meant for this process alone; "" without it."""
+    return os.environ.pop(name, "")  # noqa: TID251  # here
 
 
 def _explain(error: ValidationError) -> str:

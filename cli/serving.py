@@ -31,6 +31,8 @@ from server.levers.fleet import FleetSync
 from server.levers.levers import levers_of
 from server.levers.measuring import measure_levers
 from server.metrics_endpoint import served
+from server.transport.grpcio import GrpcioListener
+from server.transport.listener import MakeListener
 from server.use_cases import UseCases
 
 _log = logging.getLogger(__name__)
@@ -58,9 +60,10 @@ async def serving(
     with_jobs: bool = True,
     worker: int = 0,
     hurry: asyncio.Event | None = None,
+    listener: MakeListener = GrpcioListener,
 ) -> AsyncIterator[Addresses]:
     """A running server, the worker of that slot on its machine; drained and stopped on leaving,
-    at once if `hurry` is set by then.
+    at once if `hurry` is set by then. `listener` makes the one for games.
 
     The stores must be named in the settings, and migrated. Raises NotConfigured,
     LedgerUnavailable.
@@ -75,7 +78,7 @@ async def serving(
             container.machine, container.fleet, SystemClock(), settings.state.directory
         )
         use_cases = _use_cases(container, settings, fleet)
-        server = Server(use_cases, settings.server, health)
+        server = Server(use_cases, settings.server, health, listener)
         try:
             await server.start()
         except RuntimeError as error:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import typer
 
 from bootstrap.errors import NotConfigured
-from bootstrap.server_settings import ServerSettings
+from bootstrap.server_settings import ServerSettings, Transport
 from bootstrap.settings import MetricsSettings, Settings
 from bootstrap.state import held
 from cli.stopping import stop_signal
@@ -21,7 +24,7 @@ from cli.telling import metrics_told
 from server.metrics_endpoint import WorkerMetrics
 from server.reserved_port import PortTaken, reserved
 from server.supervisor import Supervisor, WorkersFailed
-from server.worker_process import WorkerLimits, WorkerProgram
+from server.worker_process import Arguments, WorkerLimits, WorkerProgram
 
 _METRICS_ADDRESS: Final = "127.0.0.1:9464"
 _WORKERS_MAX: Final = 4
@@ -64,16 +67,20 @@ def _with_ports(server: ServerSettings, stack: ExitStack) -> ServerSettings:
 
 async def _run(settings: Settings, measures: WorkerMetrics, *, with_jobs: bool) -> None:
     stop = stop_signal()
-    async with _stores(settings) as ready:
-        program = _program(ready, measures, with_jobs=with_jobs)
+    async with AsyncExitStack() as stack:
+        ready = await stack.enter_async_context(_stores(settings))
+        program = WorkerProgram(
+            _arguments(ready.server, stack, with_jobs=with_jobs),
+            ready.environment() | {"PROMETHEUS_MULTIPROC_DIR": str(measures.directory)},
+        )
         supervisor = Supervisor(
             program, _count(ready.server), _limits(ready.server), measures.forget
         )
-        async with supervisor:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.roll)
-            server = ready.server
-            typer.echo(f"listening on {server.address}, for operators on {server.admin_address}")
-            await stop.wait()
+        await stack.enter_async_context(supervisor)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.roll)
+        server = ready.server
+        typer.echo(f"listening on {server.address}, for operators on {server.admin_address}")
+        await stop.wait()
 
 
 def _stores(settings: Settings) -> AbstractAsyncContextManager[Settings]:
@@ -85,15 +92,26 @@ def _stores(settings: Settings) -> AbstractAsyncContextManager[Settings]:
     return open_stores(settings)
 
 
-def _program(settings: Settings, measures: WorkerMetrics, *, with_jobs: bool) -> WorkerProgram:
+def _arguments(settings: ServerSettings, stack: AsyncExitStack, *, with_jobs: bool) -> Arguments:
+    if settings.transport is Transport.ENVOY:
+        sockets = stack.enter_context(TemporaryDirectory(prefix="standings-"))
+        return _envoy(settings, Path(sockets), with_jobs=with_jobs)
     # -P: in whatever directory this is started, `cli` is this project's.
     command = (sys.executable, "-P", "-m", "cli", "worker", "--jobs" if with_jobs else "--no-jobs")
+    return lambda slot, link: (*command, "--slot", str(slot), "--link", str(link))
+
+
+def _envoy(settings: ServerSettings, sockets: Path, *, with_jobs: bool) -> Arguments:
+    from cli.envoy_hand_over import HandOver
+
+    numbers = itertools.count()
 
     def arguments(slot: int, link: int) -> Sequence[str]:
-        return (*command, "--slot", str(slot), "--link", str(link))
+        # Never the same twice: a successor starts while its predecessor still has its own.
+        admin = str(sockets / str(next(numbers)))
+        return HandOver(slot, link, with_jobs, admin).command(settings)
 
-    shared = {"PROMETHEUS_MULTIPROC_DIR": str(measures.directory)}
-    return WorkerProgram(arguments, settings.environment() | shared)
+    return arguments
 
 
 def _count(settings: ServerSettings) -> int:

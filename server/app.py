@@ -19,15 +19,24 @@ from server.rpc.methods import Servicer, method_table, service_names
 from server.rpc.moderation_servicer import ModerationServicer
 from server.rpc.ranking_servicer import RankingServicer
 from server.transport.grpcio import GrpcioListener
+from server.transport.listener import Listener, MakeListener
 from server.use_cases import UseCases
 
 _HURRIED_GRACE_S: Final = 1.0
 
 
 class Server:
-    """Both listeners, started and ended together. `health` is for whoever proves the stores."""
+    """Both listeners, started and ended together. `health` is for whoever proves the stores;
+    `listener` makes the one for games. That for operators depends on nothing but this process.
+    """
 
-    def __init__(self, use_cases: UseCases, settings: ServerSettings, health: Health) -> None:
+    def __init__(
+        self,
+        use_cases: UseCases,
+        settings: ServerSettings,
+        health: Health,
+        listener: MakeListener = GrpcioListener,
+    ) -> None:
         self._settings = settings
         self._health = health
         self._drain = Drain()
@@ -36,7 +45,8 @@ class Server:
                 RankingServicer(use_cases, self._drain),
                 BoardsServicer(use_cases.manage_boards),
                 ModerationServicer(use_cases.moderate_users),
-            )
+            ),
+            listener,
         )
         self._admin = self._listener(
             (
@@ -46,7 +56,8 @@ class Server:
                     self._drain,
                     use_cases.index_operations,
                 ),
-            )
+            ),
+            GrpcioListener,
         )
         self.port = 0
         """Where games connect; set by start."""
@@ -91,7 +102,7 @@ class Server:
         # Last, so that operators can watch the end.
         await self._admin.stop(max(0.0, end_s - time.monotonic()))
 
-    def _listener(self, servicers: Sequence[Servicer]) -> GrpcioListener:
+    def _listener(self, servicers: Sequence[Servicer], make: MakeListener) -> Listener:
         """Every listener also tells its health and, if wanted, what it offers."""
         self._health.add_services(service_names(servicers))
         all_servicers: tuple[Servicer, ...] = (*servicers, HealthServicer(self._health))
@@ -104,4 +115,4 @@ class Server:
             deadline_max_s=self._settings.deadline_max_s,
             slow_call_s=self._settings.slow_call_s,
         )
-        return GrpcioListener(compose(method_table(all_servicers), chain), self._settings)
+        return make(compose(method_table(all_servicers), chain), self._settings)

@@ -1,8 +1,8 @@
 """What a worker and its supervisor tell each other over a pair of sockets that only they hold.
 
 The worker writes lines: `ready` once, and `alive BYTES` at every beat of its event loop, with the
-memory that it holds; a blocked loop is silent. The supervisor writes nothing. Each learns by the
-end of the stream that the other is gone, however that ended.
+memory that it holds; a blocked loop is silent. The supervisor writes `stop` once. Each learns by
+the end of the stream that the other is gone, however that ended.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ BEAT_S: Final = 0.25
 """How often a worker says that it is alive."""
 READY: Final = b"ready\n"
 ALIVE: Final = b"alive"
+STOP: Final = b"stop\n"
 
 _ORPHAN_S: Final = 2.5
 """What a worker has for its end when its supervisor is gone, whatever its loop is doing: the next
@@ -35,12 +36,15 @@ _EXIT_ORPHAN: Final = 70
 
 
 class WorkerLink:
-    """The worker's end. `orphaned` is set when there is no supervisor any more."""
+    """The worker's end. `dismissed` is set when the supervisor wants the worker to stop, `orphaned`
+    when there is no supervisor any more.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)
         self._socket.setblocking(False)
+        self.dismissed = asyncio.Event()
         self.orphaned = asyncio.Event()
 
     @asynccontextmanager
@@ -79,6 +83,7 @@ class WorkerLink:
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):
             if self._socket.recv(64):
+                self.dismissed.set()  # There is nothing else to hear.
                 return
             asyncio.get_running_loop().remove_reader(self._socket)
             self.orphaned.set()

@@ -10,18 +10,23 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from server import metrics
-from server.worker_link import ALIVE, BEAT_S, READY
+from server.worker_link import ALIVE, BEAT_S, READY, STOP
 
 _log = logging.getLogger(__name__)
 
 
+Arguments: TypeAlias = Callable[[int, int], Sequence[str]]
+"""A command, made from a worker's slot and its end of the link."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerProgram:
-    """What to run as a worker. `arguments` are made from its slot and its end of the link."""
+    """What to run as a worker."""
 
-    arguments: Callable[[int, int], Sequence[str]]
+    arguments: Arguments
     environment: Mapping[str, str]
 
 
@@ -65,6 +70,7 @@ class WorkerProcess:
         self._started_s = time.monotonic()
         self._missed = 0
         self._memory_bytes = self._warm_bytes = 0
+        self._link = link
         self._life = asyncio.create_task(self._live(link))
 
     @classmethod
@@ -123,7 +129,9 @@ class WorkerProcess:
 
     async def retire(self) -> None:
         """Tells the worker to stop, and waits until it has; kills it when that takes too long."""
-        self._signal(terminate=True)
+        # By the link and not by a signal: what else runs in its process may not know ours.
+        with contextlib.suppress(OSError):
+            self._link.send(STOP)
         try:
             async with asyncio.timeout(self._limits.stop_s):
                 await self.ended.wait()
@@ -134,15 +142,12 @@ class WorkerProcess:
 
     async def kill(self) -> None:
         """SIGKILL, and waits for the end."""
-        self._signal(terminate=False)
+        self._kill()
         await self.ended.wait()
 
-    def _signal(self, *, terminate: bool) -> None:
+    def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            if terminate:
-                self._process.terminate()
-            else:
-                self._process.kill()
+            self._process.kill()
 
     async def _live(self, link: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=link)
@@ -178,7 +183,7 @@ class WorkerProcess:
                 await self.ready.wait()
         except TimeoutError:
             _log.error("worker was not ready in time", extra=self.described())
-            self._signal(terminate=False)
+            self._kill()
             return
         self._missed = 0
         while self._missed < self._limits.beats_missed_max:
@@ -186,4 +191,4 @@ class WorkerProcess:
             await asyncio.sleep(BEAT_S)
         self.frozen = True
         _log.error("worker frozen", extra=self.described())
-        self._signal(terminate=False)
+        self._kill()

@@ -25,6 +25,7 @@ DOMAIN: Final = "standings"
 INTERNAL_TEXT: Final = "internal error"
 """All that a caller is told of a bug, besides the request id."""
 PUSHBACK_TRAILER: Final = "grpc-retry-pushback-ms"
+DETAILS_TRAILER: Final = "grpc-status-details-bin"
 
 
 class Rule(NamedTuple):

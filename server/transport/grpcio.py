@@ -16,9 +16,7 @@ from server.errors import NotRead
 from server.rpc.call import CallContext
 from server.rpc.chain import Route, Stream, Unary, UnaryRoute
 from server.rpc.overdue import Overdue
-from server.rpc.status import RpcFailure, failure_of
-
-DETAILS_TRAILER: Final = "grpc-status-details-bin"
+from server.rpc.status import DETAILS_TRAILER, RpcFailure, failure_of
 
 _METADATA_SOFT_BYTES: Final = 8 * 1024
 """Above it calls are refused more and more often, above the hard limit always."""

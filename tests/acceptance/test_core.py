@@ -30,6 +30,8 @@ from standings_client import (
 )
 from tests.fixtures.server import RunningServer
 
+pytestmark = pytest.mark.both_transports
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 

@@ -18,6 +18,8 @@ from standings_client import AsyncClient, Board, InvalidArgument, PageTokenInval
 from tests.fixtures.redis import empty
 from tests.fixtures.server import RunningServer, settings_for
 
+pytestmark = pytest.mark.both_transports
+
 
 async def _fill(client: AsyncClient, board_id: str = "arena") -> None:
     """A board on which user n, of 1 to 30, has n points."""

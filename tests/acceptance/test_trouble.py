@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.settings import Settings
@@ -13,6 +15,8 @@ from standings_client import AsyncClient, Board, Outcome, StandingsError, Submis
 from tests.fakes.making import submission_id
 from tests.fixtures.redis import empty
 from tests.fixtures.server import RunningServer, settings_for
+
+pytestmark = pytest.mark.both_transports
 
 
 async def test_boards_made_at_once_are_all_there(standings: RunningServer) -> None:

@@ -19,12 +19,8 @@ from server.worker_process import WorkerLimits, WorkerProcess, WorkerProgram
 from tests.fixtures.processes import time_until
 
 ACTOR = r"""
-import os, signal, socket, sys, time
+import select, socket, sys, time
 part, slot, link = sys.argv[1], sys.argv[2], socket.socket(fileno=int(sys.argv[3]))
-if part == "stubborn":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-else:
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 if part == "unable" or (part == "heir of none" and int(slot) >= 2):
     sys.exit(1)
 if part != "never ready":
@@ -34,7 +30,10 @@ if part == "short-lived":
 memory = 100
 while True:
     link.send(b"alive %d\n" % memory)
-    time.sleep(0.05)
+    if part == "stubborn":
+        time.sleep(0.05)
+    elif select.select([link], [], [], 0.05)[0]:
+        sys.exit(0 if link.recv(64) == b"stop\n" else 4)
     memory += 10 if part == "growing" else 0
 """
 LIMITS = WorkerLimits(
