@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from google.protobuf.message import DecodeError, Message
 
@@ -16,6 +16,13 @@ from server.rpc.methods import Method
 
 _SHARED_MAX: Final = 32
 """Answers whose bytes are kept: as many as server/rpc/codec/watch.py gives to more than one."""
+
+
+class Serializable(Protocol):
+    """A message, or what has some of its bytes already."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - as every message has it
+        """Its bytes."""
 
 
 class Decode:
@@ -34,7 +41,7 @@ class Decode:
                 message = parse(request)
             except DecodeError as error:
                 raise _malformed() from error
-            answer: Message = await handler(message, call)
+            answer: Serializable = await handler(message, call)
             return answer.SerializeToString()
 
         return decoded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -13,6 +13,7 @@ from core.errors import StandingsError
 from server.drain import Drain
 from server.rpc.call import CallContext
 from server.rpc.codec import deletions, entries, fields, places, submissions
+from server.rpc.codec.pages import EncodedPage, PageEncoder
 from server.rpc.stream_submit import SubmitStream
 from server.rpc.watch_stream import WatchStream
 from server.use_cases import UseCases
@@ -27,6 +28,7 @@ class RankingServicer:
 
     use_cases: UseCases
     drain: Drain
+    _encode_page: PageEncoder = field(default_factory=PageEncoder)
 
     async def submit_score(
         self, request: pb.SubmitScoreRequest, _call: CallContext
@@ -90,9 +92,7 @@ class RankingServicer:
             meta=entries.encode_meta(found.meta),
         )
 
-    async def list_entries(
-        self, request: pb.ListEntriesRequest, _call: CallContext
-    ) -> pb.ListEntriesResponse:
+    async def list_entries(self, request: pb.ListEntriesRequest, _call: CallContext) -> EncodedPage:
         """A page of a board."""
         page = await self.use_cases.list_entries(
             fields.board_id(request.board_id),
@@ -102,12 +102,7 @@ class RankingServicer:
             scores=entries.decode_scores(request),
             options=entries.decode_options(request),
         )
-        return pb.ListEntriesResponse(
-            entries=entries.encode_entries(page.entries, page.meta),
-            next_page_token=page.next_page_token,
-            previous_page_token=page.previous_page_token,
-            meta=entries.encode_meta(page.meta),
-        )
+        return self._encode_page(page)
 
     async def list_entries_around(
         self, request: pb.ListEntriesAroundRequest, _call: CallContext

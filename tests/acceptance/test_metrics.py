@@ -28,6 +28,7 @@ IN_TROUBLE = {
     "standings_abandoned_tasks",
     "standings_breaker_failure_rate",
     "standings_breaker_not_permitted",
+    "standings_breaker_probes_most",
     "standings_breaker_state",
     "standings_breaker_transitions",
     "standings_retry",
