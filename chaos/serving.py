@@ -33,21 +33,28 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Servers:
-    """`standings serve` with its workers."""
+    """`standings serve` with its workers; `niceness` as the program nice has it."""
 
     def __init__(
-        self, environment: Mapping[str, str], address: str, metrics_address: str, log: Path
+        self,
+        environment: Mapping[str, str],
+        address: str,
+        metrics_address: str,
+        log: Path,
+        *,
+        niceness: int = 0,
     ) -> None:
         self._environment = environment
         self._metrics_address = metrics_address
         self._log = log
+        self._niceness = niceness
         self._child: Child | None = None
         self.address = address
 
     async def start(self) -> None:
         """Starts it and waits until it says that it serves. Raises RuntimeError."""
-        # Behind whoever measures: a caller without a turn hears late what was said in time.
-        serve = ("/usr/bin/nice", "-n", "5", sys.executable, "-P", "-m", "cli", "serve")
+        nice = ("/usr/bin/nice", "-n", str(self._niceness))
+        serve = (*nice, sys.executable, "-P", "-m", "cli", "serve")
         arguments = apart(serve, self._environment)
         self._child = Child(Command(arguments, self._log, signal.SIGKILL))
         if not await until(self.serves, timeout_s=START_S):

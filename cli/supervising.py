@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -102,6 +103,8 @@ def _arguments(settings: ServerSettings, stack: AsyncExitStack, *, with_jobs: bo
 
 
 def _envoy(settings: ServerSettings, sockets: Path, *, with_jobs: bool) -> Arguments:
+    if find_spec("pyvoy") is None:
+        raise NotConfigured("the transport envoy needs the extra of that name, and Linux")
     from cli.envoy_hand_over import HandOver
 
     numbers = itertools.count()

