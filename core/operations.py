@@ -8,6 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final, Protocol
@@ -144,7 +145,9 @@ class Operations:
         """Begins one; it ends by itself."""
         operation = Operation(uuid.uuid4().hex, kind, self.clock.now_ms())
         await self.store.begin(operation)
-        task = asyncio.create_task(self._run(Progress(operation, self.store, self.clock), work))
+        run = self._run(Progress(operation, self.store, self.clock), work)
+        # In a context of its own: it must not end with the deadline of the call that began it.
+        task = asyncio.create_task(run, context=Context())
         self.running.add(task)
         task.add_done_callback(self.running.discard)
         return operation
