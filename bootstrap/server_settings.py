@@ -16,7 +16,7 @@ class Transport(Enum):
     GRPCIO = "grpcio"
     """Everywhere where Python is."""
     ENVOY = "envoy"
-    """Several times as fast; on Linux with the extra `envoy` installed."""
+    """Takes less time of a worker; on Linux with the extra `envoy` installed."""
 
 
 class ServerSettings(BaseModel):
