@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 from grpc import StatusCode
@@ -37,13 +38,14 @@ _START: Final = {
     "headers": [_CONTENT, (b"grpc-accept-encoding", b"identity,deflate,gzip")],
     "trailers": True,
 }
-_OK: Final = {
+_OK: Final[Mapping[str, Any]] = {
     "type": "http.response.trailers",
     "headers": [(b"grpc-status", b"0")],
     "more_trailers": False,
 }
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 _NOT_GRPC: Final = {"type": "http.response.start", "status": 415, "headers": []}
+_CANCELLED: Final = Malformed(StatusCode.CANCELLED, "the call was cancelled")
 _ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
 _TRANSPORTS_OWN: Final = frozenset(
     {
@@ -82,85 +84,120 @@ class GrpcApp:
         if task is None:
             raise RuntimeError("calls run in tasks")
         self.tasks.add(task)
+        answer = _Answer(send)
         try:
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, answer)
         except Malformed as error:
-            await _refuse(send, error.code, error.message)
+            await answer.end(_status(error.code, error.message))
         except asyncio.CancelledError:
-            # The caller has gone, or the listener ends; only the latter may still be heard.
-            await _refuse(send, StatusCode.CANCELLED, "the call was cancelled")
+            # Nothing more can be read, the listener ends, or the caller has gone and hears nothing.
+            why = answer.refusal or _CANCELLED
+            with contextlib.suppress(OSError):
+                await answer.end(_status(why.code, why.message))
         finally:
             self.tasks.discard(task)
 
-    async def _serve(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Mapping[str, Any], receive: Receive, answer: _Answer) -> None:
         call, content_type, encoding = _call(scope)
         if not content_type.startswith(_CONTENT[1]):
-            await send(_NOT_GRPC)
-            await send(_END)
+            await answer.send(_NOT_GRPC)
+            await answer.send(_END)
             return
         route = self._routes.get(scope["path"])
         if route is None:
             raise Malformed(StatusCode.UNIMPLEMENTED, "there is no such method")
         if encoding not in _ENCODINGS:
             raise Malformed(StatusCode.UNIMPLEMENTED, "there is no such encoding")
-        requests = _Requests(receive, Unframer(self._bytes_max, encoding))
+        requests = _Requests(receive, Unframer(self._bytes_max, encoding), answer)
         if isinstance(route, UnaryRoute):
-            await self._unary(route, requests, call, send)
+            await self._unary(route, requests, call, answer)
         elif route.method.client_streaming:
-            await self._stream(route, requests, call, send)
+            await self._stream(route, requests, call, answer)
         else:
-            await self._server_stream(route, requests, call, send)
+            await self._server_stream(route, requests, call, answer)
 
     async def _unary(
-        self, route: UnaryRoute, requests: _Requests, call: CallContext, send: Send
+        self, route: UnaryRoute, requests: _Requests, call: CallContext, answer: _Answer
     ) -> None:
         request = await requests.only()
         caller = self._presence.enter(requests.receive)
         try:
-            answer = await route.handler(request, call)
+            message = await route.handler(request, call)
         finally:
             self._presence.leave(caller)
-        if isinstance(answer, RpcFailure):
-            await _fail(send, answer)
+        if isinstance(message, RpcFailure):
+            await answer.end(_trailers(message))
             return
-        await send(_START)
-        await send({"type": "http.response.body", "body": framed(answer), "more_body": False})
-        await send(_OK)
+        await answer.start()
+        await answer.send(
+            {"type": "http.response.body", "body": framed(message), "more_body": False}
+        )
+        await answer.send(_OK)
 
     async def _server_stream(
-        self, route: StreamRoute, requests: _Requests, call: CallContext, send: Send
+        self, route: StreamRoute, requests: _Requests, call: CallContext, answer: _Answer
     ) -> None:
         request = await requests.only()
         caller = self._presence.enter(requests.receive)
         try:
-            await self._stream(route, _one(request), call, send)
+            await self._stream(route, _one(request), call, answer)
         finally:
             self._presence.leave(caller)
 
     async def _stream(
-        self, route: StreamRoute, requests: AsyncIterator[bytes], call: CallContext, send: Send
+        self,
+        route: StreamRoute,
+        requests: AsyncIterator[bytes],
+        call: CallContext,
+        answer: _Answer,
     ) -> None:
         # At once: whoever reads answers wants to know that the stream is there.
-        await send(_START)
+        await answer.start()
         failure = None
-        async with aclosing(route.handler(requests, call)) as answers:
-            async for answer in answers:
-                if isinstance(answer, RpcFailure):
-                    failure = answer
-                elif not await self._sending.write(send, answer):
+        async with aclosing(route.handler(requests, call)) as messages:
+            async for message in messages:
+                if isinstance(message, RpcFailure):
+                    failure = message
+                elif not await self._sending.write(answer.send, message):
                     failure = failure_of(NotRead(), call.request_id)
                     break
-        await send(_END)
-        trailers = _OK if failure is None else {**_OK, "headers": _trailers(failure)}
-        await send(trailers)
+        await answer.end(_OK["headers"] if failure is None else _trailers(failure))
+
+
+class _Answer:
+    """What is sent back of one call: perhaps a start and messages, and a status in the end."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.refusal: Malformed | None = None
+        """What its caller is told if the call is cancelled, in place of just that."""
+        self._started = False
+
+    async def start(self) -> None:
+        """Messages follow."""
+        self._started = True
+        await self.send(_START)
+
+    async def end(self, status: Iterable[Header]) -> None:
+        """The status: behind what was sent, or all there is."""
+        if self._started:
+            await self.send(_END)
+            await self.send({**_OK, "headers": [*status]})
+        else:
+            headers = [_CONTENT, *status]
+            await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self.send(_END)
 
 
 class _Requests:
-    """The messages that a caller sends. If it goes, the task of the call is cancelled."""
+    """The messages that a caller sends. If it goes, or sends what is none, the task of the call is
+    cancelled: to the handlers there is no more to read, in whatever task they do.
+    """
 
-    def __init__(self, receive: Receive, unframer: Unframer) -> None:
+    def __init__(self, receive: Receive, unframer: Unframer, answer: _Answer) -> None:
         self.receive = receive
         self._unframer = unframer
+        self._answer = answer
         self._ended = False
         self._task = asyncio.current_task()
 
@@ -168,6 +205,13 @@ class _Requests:
         return self
 
     async def __anext__(self) -> bytes:
+        try:
+            return await self._next()
+        except Malformed as error:
+            self._answer.refusal = error
+            return await self._give_up()
+
+    async def _next(self) -> bytes:
         while (message := self._unframer.next()) is None:
             if self._ended:
                 if not self._unframer.empty:
@@ -188,12 +232,16 @@ class _Requests:
     async def _more(self) -> None:
         event = await self.receive()
         if event["type"] == GONE:
-            if self._task is not None:
-                self._task.cancel()
-            # Whoever reads is cancelled with it, in whatever task that is.
-            await asyncio.get_running_loop().create_future()
+            await self._give_up()
         self._ended = not event.get("more_body", False)
         self._unframer.feed(event["body"])
+
+    async def _give_up(self) -> NoReturn:
+        """Cancels the call; whoever reads is cancelled with it."""
+        if self._task is not None:
+            self._task.cancel()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
 
 
 async def _one(request: bytes) -> AsyncIterator[bytes]:
@@ -259,20 +307,6 @@ def _unarmoured(value: bytes) -> bytes:
         return b64decode(last + b"=" * (-len(last) % 4), validate=True)
     except binascii.Error:
         raise Malformed(StatusCode.INTERNAL, "metadata that is not base64") from None
-
-
-async def _fail(send: Send, failure: RpcFailure) -> None:
-    await _tell(send, _trailers(failure))
-
-
-async def _refuse(send: Send, code: StatusCode, message: str) -> None:
-    await _tell(send, _status(code, message))
-
-
-async def _tell(send: Send, status: Iterable[Header]) -> None:
-    """A status and nothing else."""
-    await send({"type": "http.response.start", "status": 200, "headers": [_CONTENT, *status]})
-    await send(_END)
 
 
 def _trailers(failure: RpcFailure) -> list[Header]:

@@ -85,6 +85,11 @@ class Http:
         return {name.decode(): value.decode() for name, value in pairs}
 
     @property
+    def kinds(self) -> list[str]:
+        """What was sent, such as start, body, trailers."""
+        return [event["type"].rpartition(".")[2] for event in self.sent]
+
+    @property
     def body(self) -> bytes:
         """All that was sent of it."""
         return b"".join(event.get("body", b"") for event in self.sent)
@@ -131,11 +136,7 @@ async def test_a_unary_call(cut: int) -> None:
     http = await Http.of(body[:cut], body[cut:], path="/x/unary").through(an_app(unary=_echo))
 
     assert (http.body, http.status["grpc-status"]) == (framed(b"hello"), "0")
-    assert [event["type"].rpartition(".")[2] for event in http.sent] == [
-        "start",
-        "body",
-        "trailers",
-    ]
+    assert http.kinds == ["start", "body", "trailers"]
 
 
 async def test_what_the_call_came_with() -> None:
@@ -303,3 +304,52 @@ async def test_who_does_not_read_is_not_waited_for() -> None:
 
     assert ended.is_set()
     assert http.status["grpc-status"] == "14"
+
+
+@pytest.mark.parametrize(
+    ("piece", "code"), [(framed(bytes(64 * 1024 + 1)), "8"), (b"\x07\0\0\0\0", "13")]
+)
+async def test_a_stream_that_cannot_be_read_further(piece: bytes, code: str) -> None:
+    """What was answered stands, and the status says why there is no more; the call is ended."""
+    ended = asyncio.Event()
+
+    async def answers(requests: AsyncIterator[bytes], call: CallContext) -> Any:
+        try:
+            async for answer in _echoes(requests, call):
+                yield answer
+        finally:
+            ended.set()
+
+    http = Http.of(path="/x/stream")
+    http.come(framed(b"a"))
+    http.come(piece)
+    async with asyncio.timeout(5):
+        await http.through(an_app(stream=answers))
+
+    assert ended.is_set()
+    assert (http.body, http.status["grpc-status"]) == (framed(b"a"), code)
+    assert http.kinds == ["start", "body", "body", "trailers"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"), [("unary", ["start", "body"]), ("answers", ["start", "body", "trailers"])]
+)
+async def test_a_call_that_is_cancelled_gets_a_status(kind: str, sent: list[str]) -> None:
+    """As a listener does when its time is over, whether something was sent before or not."""
+    begun = asyncio.Event()
+
+    async def wait(*_: object) -> Any:
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def stream(*_: object) -> Any:
+        yield await wait()
+
+    http = Http.of(framed(b""), path=f"/x/{kind}")
+    call = asyncio.create_task(http.through(an_app(**{kind: wait if kind == "unary" else stream})))
+    async with asyncio.timeout(5):
+        await begun.wait()
+        call.cancel()
+        await call
+
+    assert (http.status["grpc-status"], http.kinds) == ("1", sent)
