@@ -1,4 +1,4 @@
-"""The boards of a run: made through the server, and filled through it or past it."""
+"""The boards of a run, made and filled through the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import grpc
-import psycopg
 
 from bench.errors import BenchFailed
 from bench.requests import BATCH_SIZE, SCORE_MAX, Requests
@@ -19,18 +18,6 @@ from standings.v1 import types_pb2
 
 _CALL_S: Final = 20.0
 _FILLERS: Final = 4
-_FILL: Final = """
-insert into entries (shard, season_no, user_id, score, subscore, arrival, revision,
-                     submission_count, achieve_time, update_time, state, outcome, batch_place,
-                     rank_key)
-select u %% 16, s.season_no, u, x.score, 0, u, 1, 1, now(), now(), 0, 1, 1,
-       rank_key_of(x.score, 0, u, -1, -1)
-from generate_series(1::bigint, %(count)s) u
-cross join lateral (select abs(hashint8(u)::bigint) %% %(scores)s as score) x
-cross join seasons s join boards b using (board_no)
-where b.board_id = %(board)s
-"""
-"""Scores in no order; each user's arrival is its number. Both columns of a board descend."""
 
 
 async def make_board(address: str, board_id: str) -> None:
@@ -55,15 +42,6 @@ async def drop_board(address: str, board_id: str) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         stub = boards_grpc.BoardServiceStub(channel)
         await stub.DeleteBoard(boards_pb.DeleteBoardRequest(board_id=board_id), timeout=_CALL_S)
-
-
-async def fill_past_server(dsn: str, board_id: str, count: int) -> None:
-    """Gives users 1 to `count` entries in PostgreSQL alone: the index knows nothing of them."""
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        await connection.execute(_FILL, {"count": count, "scores": SCORE_MAX, "board": board_id})
-        await connection.execute("vacuum analyze entries")
-        # What it wrote goes to disk now, and not while something is measured.
-        await connection.execute("checkpoint")
 
 
 async def fill_through_server(

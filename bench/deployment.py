@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -27,8 +26,6 @@ from chaos.serving import Servers
 from server.admin_client import OperationRow, connect
 
 _WHOLE_S: Final = 30.0
-_BUILDS_MAX: Final = 3
-_CALM_S: Final = 3.0
 _BUILD_S: Final = 1800.0
 _LOOK_S: Final = 0.1
 _RAW_DATABASE: Final = "raw"
@@ -109,15 +106,6 @@ class Deployment:
 
     async def build_index(self, board_id: str) -> Build:
         """Builds the index of a board from PostgreSQL. Raises BenchFailed."""
-        for _ in range(_BUILDS_MAX - 1):
-            try:
-                return await self._build_index(board_id)
-            except BenchFailed:
-                # PostgreSQL was just filled, and the server may have left it alone for that.
-                await asyncio.sleep(_CALM_S)
-        return await self._build_index(board_id)
-
-    async def _build_index(self, board_id: str) -> Build:
         started_s = time.monotonic()
         async with connect(self._admin_address) as client:
             state = await client.rebuild(board_id, [])

@@ -18,7 +18,6 @@ import psycopg
 from bench import raw_batches
 from bench.boards import (
     drop_board,
-    fill_past_server,
     fill_through_server,
     make_board,
     prove_batches,
@@ -41,6 +40,7 @@ from bench.samples import Median
 from bench.shapes import BATCH_GET, BATCH_SUBMIT
 from bench.subjects import UNITS, Played, Site, answers_of, growth, half_loads, headline
 from bootstrap.embedded.errors import EmbeddedError
+from chaos.boards import fill_past_server
 from core.clock import SystemClock
 from core.submission_ids import SubmissionIds
 from server.admin_client import AdminCallFailed

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from bench.boards import fill_past_server
 from bench.driving import Groups, generated_here, watched
 from bench.errors import BenchFailed
 from bench.requests import BATCH_SIZE, SCORE_MAX
 from bench.samples import Sample, sample_of_times
+from chaos.boards import fill_past_server
 from core.clock import SystemClock
 from core.ports import Placed
 from core.submission_ids import SubmissionIds

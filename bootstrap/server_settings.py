@@ -61,7 +61,7 @@ class ServerSettings(BaseModel):
     connection_age_max_s: float = Field(default=300.0, ge=1, le=86_400)
     """When a connection is asked to reconnect, so that load spreads over new workers."""
     connection_age_grace_s: float = Field(default=30.0, ge=0, le=3600)
-    """How long calls of such a connection may still run."""
+    """How long calls of such a connection may still run; with Envoy, as long as they want."""
     drain_settle_s: float = Field(default=2.0, ge=0, le=60)
     """From NOT_SERVING to the end of streams: balancers need time to look elsewhere."""
     drain_grace_s: float = Field(default=5.0, ge=0, le=300)

@@ -1,4 +1,4 @@
-"""The boards of a run, made and filled through the server."""
+"""The boards of a run: made through the server, and filled through it or past it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import grpc
+import psycopg
 
 from chaos.load import BOARDS, new_id
 from standings.v1 import board_service_pb2 as boards_pb
@@ -16,6 +17,18 @@ from standings.v1 import types_pb2
 
 _CALL_S: Final = 10.0
 _BATCH_SIZE: Final = 500
+_FILL: Final = """
+insert into entries (shard, season_no, user_id, score, subscore, arrival, revision,
+                     submission_count, achieve_time, update_time, state, outcome, batch_place,
+                     rank_key)
+select u %% 16, s.season_no, u, x.score, 0, u, 1, 1, now(), now(), 0, 1, 1,
+       rank_key_of(x.score, 0, u, -1, -1)
+from generate_series(1::bigint, %(count)s) u
+cross join lateral (select abs(hashint8(u)::bigint) %% 100000 as score) x
+cross join seasons s join boards b using (board_no)
+where b.board_id = %(board)s
+"""
+"""Scores in no order; each user's arrival is its number. Both columns of a board descend."""
 
 
 async def make_boards(address: str) -> None:
@@ -50,3 +63,12 @@ async def fill_boards(address: str, users: Mapping[str, int]) -> None:
                 ]
                 request = pb.BatchSubmitScoresRequest(submissions=batch)
                 await stub.BatchSubmitScores(request, timeout=_CALL_S)
+
+
+async def fill_past_server(dsn: str, board: str, count: int) -> None:
+    """Gives users 1 to `count` entries in PostgreSQL alone: the index knows nothing of them."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(_FILL, {"count": count, "board": board})
+        await connection.execute("vacuum analyze entries")
+        # What it wrote goes to disk now, and not while something is measured.
+        await connection.execute("checkpoint")

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import psycopg
 from redis.exceptions import RedisError
 
 from bootstrap.embedded.ports import LOOPBACK, free_ports
@@ -22,7 +21,7 @@ from bootstrap.embedded.redis_node import RedisNode
 from bootstrap.embedded.stack import EmbeddedStack
 from bootstrap.settings import Settings
 from bootstrap.stores import migrate_database
-from chaos.boards import make_boards
+from chaos.boards import fill_past_server, make_boards
 from chaos.conduct import Vitals
 from chaos.proxy import Fault, Proxy
 from chaos.serving import Servers
@@ -33,18 +32,6 @@ WORKER_COUNT: Final = 2
 _NICENESS: Final = 5
 """Behind whoever measures: a caller without a turn hears late what was said in time."""
 _WHOLE_S: Final = 15.0
-_FILL: Final = """
-insert into entries (shard, season_no, user_id, score, subscore, arrival, revision,
-                     submission_count, achieve_time, update_time, state, outcome, batch_place,
-                     rank_key)
-select u %% 16, s.season_no, u, x.score, 0, u, 1, 1, now(), now(), 0, 1, 1,
-       rank_key_of(x.score, 0, u, -1, -1)
-from generate_series(1::bigint, %s) u
-cross join lateral (select abs(hashint8(u)::bigint) %% 100000 as score) x
-cross join seasons s join boards b using (board_no)
-where b.board_id = %s
-"""
-"""Scores in no order; each user's arrival is its number. Both columns of a board descend."""
 
 
 class Deployment:
@@ -149,10 +136,7 @@ class Deployment:
 
     async def fill(self, board: str, count: int) -> None:
         """Gives users 1 to `count` entries, past the server."""
-        dsn = self.stack.postgres_dsn
-        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-            await connection.execute(_FILL, (count, board))
-            await connection.execute("vacuum analyze entries")
+        await fill_past_server(self.stack.postgres_dsn, board, count)
 
     async def flush_index(self) -> None:
         """Forgets every key of the index."""

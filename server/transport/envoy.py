@@ -19,10 +19,9 @@ from typing import Any, Final
 from bootstrap.server_settings import ServerSettings
 from server.rpc.chain import Route
 from server.transport.asgi import GrpcApp, Send
+from server.transport.envoy_program import DRAIN_S
 from server.transport.presence import Receive
 
-DRAIN_S: Final = 1
-"""How long Envoy goes on taking connections that it then sends away, once it is told to drain."""
 _LISTEN_S: Final = 10.0
 _POLL_S: Final = 0.01
 _ANSWER_S: Final = 2.0

@@ -25,8 +25,8 @@ _CONNECTION_BYTES_MAX: Final = 4 * 1024 * 1024
 _GOAWAY_S: Final = 0.5
 """Between telling a connection that it ends and taking no more calls on it: what was sent before
 its caller knew."""
-_DRAIN_S: Final = 1
-"""As server/transport/envoy.py has it."""
+DRAIN_S: Final = 1
+"""How long Envoy goes on taking connections that it then sends away, once it is told to drain."""
 _LOG: Final = '{"level":"%l","logger":"envoy","event":"%j","timestamp":"%Y-%m-%dT%H:%M:%S.%fZ"}'
 
 
@@ -40,7 +40,7 @@ def envoy_command(app: str, settings: ServerSettings, admin: str) -> Sequence[st
         # One for HTTP/2 is enough: Python has one as well, and cores are few.
         *("--concurrency", "1"),
         # Workers come and go by themselves, and each is told to drain by us.
-        *("--disable-hot-restart", "--drain-time-s", str(_DRAIN_S)),
+        *("--disable-hot-restart", "--drain-time-s", str(DRAIN_S)),
         *("--drain-strategy", "immediate"),
         *("--log-level", "error", "--log-format", _LOG),
     )
