@@ -114,8 +114,9 @@ class RawBatches:
         defaults = PostgresSettings()
         window = window_of(past=defaults.submission_window, future=defaults.submission_ahead)
         return {
-            **parameters_of(placed, arrival=self._arrival),
+            **parameters_of(placed),
             **window,
+            "arrival": self._arrival,
             "last_wave": True,
             "earlier_season_no": [],
             "earlier_user_id": [],

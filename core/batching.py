@@ -1,7 +1,8 @@
 """Natural batching: submissions of concurrent calls share a transaction.
 
-Nothing waits for a batch to fill. While two flushes are on their way, what arrives meanwhile makes
-up the next one; a lone submission goes at once. The rules of PROTOCOL P1 and P2:
+Nothing waits for a batch to fill. While a flush is on its way, what arrives meanwhile makes up the
+next one, which goes beside it once it is as large; a lone submission goes at once. The rules of
+PROTOCOL P1 and P2:
 
 - a flush takes its arrival number when it is sealed, flushes in the order of their sealing;
 - a (board, user) or a submission id that is on its way is not put into a second flush;
@@ -31,6 +32,7 @@ from core.errors import (
     QueueFull,
     StandingsError,
 )
+from core.lull import Lull
 from core.ports import Flush, FlushResult, Index, Ledger, Placed
 from core.types import Board, IndexChange, Recorded, Submission, shard_of
 from core.waiting_lines import Sealed, WaitingLines
@@ -39,10 +41,15 @@ _log = logging.getLogger(__name__)
 
 _FLUSHES_MAX: Final = 2
 """One in flight gives 55 to 70 % of two; four give no more, at three times the p99."""
+_WORTH_A_FLUSH: Final = 64
+"""While one flush is on its way, a second is sealed once it is as large as that, or as this: what a
+flush costs whatever its size is more than 30 submissions cost besides."""
 _UNSETTLED_MAX: Final = 16_384
 """Submissions a worker holds before it refuses more: half a second of work at full speed."""
 _NEWEST_SHARE: Final = 0.3
 """What the last flush counts for in how long they take."""
+_LATE: Final = 2
+"""A flush that takes so many times as long as usual is late."""
 _LOOKUPS_MAX: Final = 8
 """How often a flush looks up boards that change under it."""
 
@@ -87,12 +94,18 @@ class _Pace:
 
     flush_s: float = 0.0
     back_s: float = 0.0
+    sealed_s: float = 0.0
 
     def look(self, now_s: float, *, busy: bool) -> None:
         """A flush is about to be sealed. While none is on its way the past says little, and there
         is nothing better to do than to try.
         """
         self.back_s = now_s + self.flush_s if busy else now_s
+        self.sealed_s = now_s
+
+    def late(self, now_s: float) -> bool:
+        """Whether the flush that was sealed last should have been back."""
+        return now_s - self.sealed_s > _LATE * self.flush_s
 
     def note(self, took_s: float) -> None:
         """A flush is back."""
@@ -141,8 +154,9 @@ class SubmissionBatcher:
         self._pace = _Pace()
         self._lines: WaitingLines[_Waiting] = WaitingLines()
         self._flushes = 0
+        self._away = 0
         self._unsettled = 0
-        self._kick_scheduled = False
+        self._lull = Lull(self._kick)
         self._sealing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -195,22 +209,24 @@ class SubmissionBatcher:
             ],
         )
         self._unsettled += len(submissions)
-        if not self._kick_scheduled:
-            # At the end of this turn of the loop, so that calls that came in together go together.
-            self._kick_scheduled = True
-            loop.call_soon(self._kick)
+        # Calls that come in together go together.
+        self._lull.come()
         return call.settled
 
     async def drain(self) -> None:
         """Returns when everything taken in so far is settled."""
-        self._kick()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._unsettled:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            else:
+                # What has just come in goes in a few turns of the loop.
+                await asyncio.sleep(0)
 
     def _kick(self) -> None:
-        self._kick_scheduled = False
+        if self._lull.waiting:
+            return
         now_s = asyncio.get_running_loop().time()
-        while self._flushes < _FLUSHES_MAX:
+        while self._flushes < _FLUSHES_MAX and self._worth(now_s):
             self._pace.look(now_s, busy=self._flushes > 0)
             sealed = self._lines.seal()
             for item in sealed.gone:
@@ -218,10 +234,18 @@ class SubmissionBatcher:
             if not sealed.items:
                 return
             self._flushes += 1
+            self._away += len(sealed.items)
             # In a context of its own: it must not end with the deadline of one of its callers.
             task = asyncio.create_task(self._flush(sealed), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _worth(self, now_s: float) -> bool:
+        """Whether what waits is worth a flush of its own; anything is while none is on its way, or
+        one is late: the next may not have to wait for what that waits for.
+        """
+        enough = min(self._away, _WORTH_A_FLUSH)
+        return self._lines.waiting_count >= enough or self._pace.late(now_s)
 
     async def _flush(self, sealed: Sealed[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
@@ -258,6 +282,7 @@ class SubmissionBatcher:
         finally:
             self._lines.release(sealed)
             self._flushes -= 1
+            self._away -= len(sealed.items)
             self._kick()
 
     async def _record(self, sealed: Sealed[_Waiting]) -> FlushResult:
@@ -268,24 +293,20 @@ class SubmissionBatcher:
         placed = [
             Placed(item.submission, item.board, place) for place, item in enumerate(sealed.items)
         ]
-        try:
-            # Held over the round trip: sequence values must come in the order of sealing.
-            async with self._sealing:
-                arrival = await self._ledger.next_arrival()
-        except StandingsError as error:
-            return FlushResult(dict.fromkeys(range(len(placed)), error))
-        result = FlushResult()
+        # Arrival numbers must come in the order of sealing.
+        await self._sealing.acquire()
+        result = await self._ledger.record(Flush(None, placed), self._sealing.release)
         for _ in range(_LOOKUPS_MAX):
-            recorded = await self._ledger.record(Flush(arrival, placed))
-            result.results |= recorded.results
-            for xid, changes in recorded.changes.items():
-                result.changes.setdefault(xid, []).extend(changes)
             placed = [p for p in placed if isinstance(result.results[p.place], BoardChanged)]
             if not placed:
                 break
             placed = await self._look_up(placed, result)
             for item in placed:
                 sealed.items[item.place].board = item.board
+            recorded = await self._ledger.record(Flush(result.arrival, placed))
+            result.results |= recorded.results
+            for xid, changes in recorded.changes.items():
+                result.changes.setdefault(xid, []).extend(changes)
         return result
 
     async def _look_up(self, placed: Sequence[Placed], result: FlushResult) -> list[Placed]:

@@ -65,17 +65,20 @@ class Flush:
     """Submissions that go to the ledger in one transaction, in the order they were made.
 
     `arrival` is the first arrival number of the flush; the arrival of a submission is that plus
-    its place.
+    its place. None: it is sealed now, and has none yet.
     """
 
-    arrival: int
+    arrival: int | None
     placed: Sequence[Placed]
 
 
 @dataclass(slots=True)
 class FlushResult:
-    """What the ledger did. `results` by place; `changes` by the transaction that made them."""
+    """What the ledger did. `results` by place; `changes` by the transaction that made them.
+    `arrival` is that of the flush, None where it was given none.
+    """
 
+    arrival: int | None = None
     results: dict[int, Recorded | StandingsError] = field(default_factory=dict)
     changes: dict[int, list[IndexChange]] = field(default_factory=dict)
 
@@ -86,14 +89,14 @@ class Ledger(Protocol):
     def require(self) -> None:
         """Raises LedgerUnavailable while it is known to take nothing."""
 
-    async def next_arrival(self) -> int:
-        """The first arrival number of a flush that is sealed now (PROTOCOL P1).
-
-        Calls must be made in the order of sealing, one at a time. Raises LedgerUnavailable.
-        """
-
-    async def record(self, flush: Flush) -> FlushResult:
+    async def record(
+        self, flush: Flush, arrived: Callable[[], object] = lambda: None
+    ) -> FlushResult:
         """Records a flush and returns a result for every place.
+
+        A flush without an arrival is given the next one (PROTOCOL P1) before anything is recorded,
+        and `arrived` is called once it has it, or will have none. Until then no flush may be
+        begun that was sealed later.
 
         A submission that was recorded before gets its first outcome; one that the database
         refuses fails alone. Where a board has another version than the flush was made for, the

@@ -57,6 +57,7 @@ class WaitingLines(Generic[ItemT]):
         self._ready: deque[Hashable] = deque()
         self._parked: dict[Hashable, deque[Hashable]] = {}
         self._in_flight: set[Hashable] = set()
+        self.waiting_count = 0
 
     def add(self, source: Hashable, items: Iterable[ItemT]) -> None:
         """Puts items at the end of a source's line."""
@@ -64,7 +65,9 @@ class WaitingLines(Generic[ItemT]):
         if line is None:
             line = self._lines[source] = deque()
             self._ready.append(source)
+        before = len(line)
         line.extend(items)
+        self.waiting_count += len(line) - before
 
     def seal(self) -> Sealed[ItemT]:
         """Takes what may go now, from each source in turn; it is on its way until released."""
@@ -73,6 +76,7 @@ class WaitingLines(Generic[ItemT]):
         while self._ready and len(sealed.items) < FLUSH_SIZE_MAX:
             self._take(self._ready.popleft(), sealed)
         self._in_flight.update(sealed.keys, sealed.ids)
+        self.waiting_count -= len(sealed.items) + len(sealed.gone)
         return sealed
 
     def release(self, sealed: Sealed[ItemT]) -> None:

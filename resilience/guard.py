@@ -49,6 +49,10 @@ class Guard:
             epoch = self._breaker.admit()
             self._breaker.settle(epoch, Outcome.NEUTRAL, 0)
 
+    def patience_s(self, timeout_s: float) -> float:
+        """See `Common.patience_s`."""
+        return self._breakers.common.patience_s(timeout_s)
+
     async def call(
         self, operation: Operation[ResultT], *, timeout_s: float, idempotent: bool = False
     ) -> ResultT:

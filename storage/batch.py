@@ -94,7 +94,7 @@ class StoredRow(NamedTuple):
         return entry, previous
 
 
-def parameters_of(wave: Sequence[Placed], *, arrival: int) -> dict[str, Any]:
+def parameters_of(wave: Sequence[Placed]) -> dict[str, Any]:
     """The arrays of a wave, one element a submission.
 
     They are written as PostgreSQL's array literals here: the driver adapts a list number by
@@ -118,7 +118,7 @@ def parameters_of(wave: Sequence[Placed], *, arrival: int) -> dict[str, Any]:
         "high": _numbers([INT64_MAX if s.max_score is None else s.max_score for s in specs]),
         "score_flip": _numbers([flip_of(s.sort_order) for s in specs]),
         "subscore_flip": _numbers([flip_of(s.subscore_sort_order) for s in specs]),
-        "arrival": _numbers([arrival + placed.place for placed in wave]),
+        "flush_place": _numbers([placed.place for placed in wave]),
         "metadata": _documents([s.metadata for s in submissions]),
         "digest": _texts(f'"\\\\x{s.digest.hex()}"' for s in submissions),
     }

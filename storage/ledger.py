@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from core.errors import (
     BoardChanged,
@@ -22,15 +24,40 @@ from storage.batch import (
     parameters_of,
     window_of,
 )
-from storage.pool import DATA_ERRORS, Connection, Pool, execute, query, refused
+from storage.exchange import Steps, Talk, transaction
+from storage.exchange import run as converse
+from storage.pool import DATA_ERRORS, Connection, Pool, query, refused
 from storage.settings import PostgresSettings
 from storage.statement import Statement
-from storage.transactions import transact
+from storage.transactions import until_no_twin
 
 _ROW_ERRORS: Final = (*DATA_ERRORS, WriteConflict)
 """What one row can do to its whole batch; everything else speaks of the server."""
 _NEXT_ARRIVAL: Final = Statement.of("select nextval('arrival_flush') * 1024")
-_BRIEF_LOCKS: Final = "set local lock_timeout = '20ms'"
+_BRIEF_LOCKS: Final = b"set local lock_timeout = '20ms'"
+_Told: TypeAlias = tuple[Placed, RecordRow]
+"""A submission, and what became of it in a transaction that may not have committed yet."""
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """The first arrival number of a flush, and who waits until it is known."""
+
+    number: int | None
+    arrived: Callable[[], object]
+    bound: asyncio.Timeout | None = None
+
+    def give(self, number: int) -> None:
+        """Says what it is."""
+        self.number = number
+        if self.bound is not None:
+            self.bound.reschedule(None)
+        self.arrived()
+
+    def give_up(self) -> None:
+        """Says that it will not be known, if it is not."""
+        if self.number is None:
+            self.arrived()
 
 
 class PostgresLedger:
@@ -50,23 +77,17 @@ class PostgresLedger:
         """See `Ledger.require`."""
         self._write.require()
 
-    async def next_arrival(self) -> int:
-        """See `Ledger.next_arrival`. One round trip."""
-        rows = await query(
-            self._write,
-            _NEXT_ARRIVAL,
-            {},
-            # All other flushes wait for it, and it waits for no disk: a server that does not answer
-            # it is found out by it, within a second.
-            timeout_s=self._write_timeout_s / 4,
-            idempotent=True,
-        )
-        return int(rows[0][0])
-
-    async def record(self, flush: Flush) -> FlushResult:
-        """See `Ledger.record`. Three round trips where no (board, user) stands in it twice."""
+    async def record(
+        self, flush: Flush, arrived: Callable[[], object] = lambda: None
+    ) -> FlushResult:
+        """See `Ledger.record`. Two round trips where no (board, user) stands in it twice."""
         result = FlushResult()
-        await self._record_some(flush.arrival, flush.placed, result, split=False)
+        arrival = _Arrival(flush.arrival, arrived)
+        try:
+            await self._record_some(arrival, flush.placed, result, split=False)
+        finally:
+            arrival.give_up()
+        result.arrival = arrival.number
         return result
 
     async def standings(
@@ -87,7 +108,7 @@ class PostgresLedger:
         return {row[0]: Standing(*row) for row in rows}
 
     async def _record_some(
-        self, arrival: int, placed: Sequence[Placed], result: FlushResult, *, split: bool
+        self, arrival: _Arrival, placed: Sequence[Placed], result: FlushResult, *, split: bool
     ) -> None:
         """Records these in one transaction or, where a row is refused, in two halves one after
         the other, so that a bad row ends up alone (PROTOCOL P11).
@@ -112,7 +133,7 @@ class PostgresLedger:
             return
         await self._tell(rows, result)
 
-    async def _tell(self, rows: Sequence[tuple[Placed, RecordRow]], result: FlushResult) -> None:
+    async def _tell(self, rows: Sequence[_Told], result: FlushResult) -> None:
         """Adds what a committed transaction did; those it knew get their first outcome."""
         known = [item for item, row in rows if row.refusal == "known"]
         first: Mapping[str, StoredRow] | StandingsError = {}
@@ -135,63 +156,90 @@ class PostgresLedger:
                 )
 
     async def _transact(
-        self, arrival: int, placed: Sequence[Placed], *, patient: bool
-    ) -> Sequence[tuple[Placed, RecordRow]]:
+        self, arrival: _Arrival, placed: Sequence[Placed], *, patient: bool
+    ) -> Sequence[_Told]:
         """Runs the transaction. The ids make a second run harmless also where the first one's
         end is unknown. It ends: a flush that never came back would hold up its users for ever.
         """
         waves = waves_of(placed)
-        return await transact(
-            self._write,
-            lambda connection: self._run(connection, arrival, waves, patient=patient),
-            timeout_s=self._write_timeout_s * len(waves),
-        )
+
+        async def run(connection: Connection) -> Sequence[_Told]:
+            return await self._run(connection, arrival, waves, patient=patient)
+
+        return await until_no_twin(self._write, run, timeout_s=self._write_timeout_s * len(waves))
 
     async def _run(
         self,
         connection: Connection,
-        arrival: int,
+        arrival: _Arrival,
         waves: Sequence[Sequence[Placed]],
         *,
         patient: bool,
-    ) -> Sequence[tuple[Placed, RecordRow]]:
+    ) -> Sequence[_Told]:
+        def steps(talk: Talk) -> Steps[Sequence[_Told]]:
+            return transaction(talk, self._steps(talk, arrival, waves, patient=patient))
+
+        if arrival.number is not None:
+            return await converse(connection, steps)
+        # All other flushes wait for it, and it waits for no disk: a server that does not answer it
+        # is found out by it, within a second.
+        limit_s = self._write.patience_s(self._write_timeout_s / 4)
+        async with asyncio.timeout(limit_s) as bound:
+            arrival.bound = bound
+            return await converse(connection, steps)
+
+    def _steps(
+        self, talk: Talk, arrival: _Arrival, waves: Sequence[Sequence[Placed]], *, patient: bool
+    ) -> Steps[Sequence[_Told]]:
         """Raises BoardChanged, and then nothing is recorded.
 
-        In a transaction of its own also where one statement would do: a server that was silent
-        may read a statement that was given up long ago. Nobody commits it then, and a commit that
-        comes late still holds the locks that keep later submissions behind it.
+        Committed by a message of its own: a server that was silent may read long after what was
+        given up. Nobody commits that then, and a commit that comes late still holds the locks that
+        keep later submissions behind it.
         """
-        done: list[tuple[Placed, RecordRow]] = []
+        talk.command(b"begin")
         if not patient:
             # The full patience was spent once; each half waits a little only.
-            await connection.execute(_BRIEF_LOCKS)
-        for number, wave in enumerate(waves, start=1):
-            done += await self._run_wave(
-                connection, arrival, wave, earlier=done, last=number == len(waves)
-            )
+            talk.command(_BRIEF_LOCKS)
+        new = arrival.number is None
+        if new:
+            talk.query(_NEXT_ARRIVAL, {})
+            talk.hurry()
+        self._send_wave(talk, arrival, waves[0], earlier=(), last=len(waves) == 1)
+        yield from talk.done()
+        if not patient:
+            yield from talk.done()
+        if new:
+            ((number,),) = yield from talk.rows()
+            arrival.give(number)
+        done = yield from self._read_wave(talk, waves[0])
+        for number, wave in enumerate(waves[1:], start=2):
+            self._send_wave(talk, arrival, wave, earlier=done, last=number == len(waves))
+            done += yield from self._read_wave(talk, wave)
         return done
 
-    async def _run_wave(
+    def _send_wave(
         self,
-        connection: Connection,
-        arrival: int,
+        talk: Talk,
+        arrival: _Arrival,
         wave: Sequence[Placed],
         *,
-        earlier: Sequence[tuple[Placed, RecordRow]],
+        earlier: Sequence[_Told],
         last: bool,
-    ) -> list[tuple[Placed, RecordRow]]:
+    ) -> None:
         changed = [(item, row) for item, row in earlier if row.item is not None]
-        rows = await execute(
-            connection,
-            self._record,
-            parameters_of(wave, arrival=arrival)
-            | self._window
-            | {
-                "last_wave": last,
-                "earlier_season_no": [row.season_no for _, row in changed],
-                "earlier_user_id": [item.submission.user_id for item, _ in changed],
-            },
-        )
+        own = {
+            "arrival": arrival.number,
+            "last_wave": last,
+            "earlier_season_no": [row.season_no for _, row in changed],
+            "earlier_user_id": [item.submission.user_id for item, _ in changed],
+        }
+        talk.query(self._record, parameters_of(wave) | self._window | own)
+        talk.sync()
+
+    def _read_wave(self, talk: Talk, wave: Sequence[Placed]) -> Steps[list[_Told]]:
+        rows = yield from talk.rows()
+        yield from talk.synced()
         records = [(wave[row[0] - 1], RecordRow._make(row)) for row in rows]
         if any(row.refusal == "board changed" for _, row in records):
             raise BoardChanged

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.ports import Flush, FlushResult, Ledger
@@ -21,14 +21,12 @@ class ObservedLedger:
         """See `Ledger.require`."""
         self.ledger.require()
 
-    async def next_arrival(self) -> int:
-        """See `Ledger.next_arrival`."""
-        return await self.ledger.next_arrival()
-
-    async def record(self, flush: Flush) -> FlushResult:
+    async def record(
+        self, flush: Flush, arrived: Callable[[], object] = lambda: None
+    ) -> FlushResult:
         """See `Ledger.record`."""
         start_s = time.monotonic()
-        result = await self.ledger.record(flush)
+        result = await self.ledger.record(flush, arrived)
         metrics.FLUSH_SECONDS.observe(time.monotonic() - start_s)
         metrics.FLUSH_SIZE.observe(len(flush.placed))
         for outcome in result.results.values():

@@ -78,6 +78,10 @@ class Pool:
         with translated():
             self._guard.require()
 
+    def patience_s(self, timeout_s: float) -> float:
+        """A time limit, and by how much it has to be longer because we are late ourselves."""
+        return self._guard.patience_s(timeout_s)
+
     async def run(
         self,
         work: Callable[[Connection], Coroutine[Any, Any, ResultT]],

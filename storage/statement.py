@@ -6,9 +6,10 @@ statement a third of a millisecond a flush.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final, Self
 
@@ -17,10 +18,17 @@ _PARAMETER: Final = re.compile(r"%\((\w+)\)s")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A text with $1, $2, ... and the names that they stand for."""
+    """A text with $1, $2, ... and the names that they stand for. Its own name is one that no other
+    text has: a connection keeps it prepared under that.
+    """
 
     text: bytes
     names: tuple[str, ...]
+    name: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(self.text).hexdigest()
+        object.__setattr__(self, "name", f"standings_{digest[:16]}".encode())
 
     @classmethod
     def of(cls, text: str) -> Self:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from psycopg import errors as pg
 
@@ -23,17 +23,24 @@ _T = TypeVar("_T")
 async def transact(
     pool: Pool, work: Callable[[Connection], Awaitable[_T]], *, timeout_s: float
 ) -> _T:
-    """Runs `work` in a transaction; again after a committed twin and, once, on a new connection.
-
-    `work` must be harmless to run again also where its first end is unknown. Whatever the
-    network does, it ends: `timeout_s` is for its statements. Raises LedgerUnavailable,
-    WriteConflict, and what the database says of the data itself.
-    """
+    """Runs `work` in a transaction, as `until_no_twin` does."""
 
     async def run(connection: Connection) -> _T:
         async with connection.transaction():
             return await work(connection)
 
+    return await until_no_twin(pool, run, timeout_s=timeout_s)
+
+
+async def until_no_twin(
+    pool: Pool, run: Callable[[Connection], Coroutine[Any, Any, _T]], *, timeout_s: float
+) -> _T:
+    """Runs a transaction; again after a committed twin and, once, on a new connection.
+
+    It must be harmless to run it again also where its first end is unknown. Whatever the
+    network does, it ends: `timeout_s` is for its statements. Raises LedgerUnavailable,
+    WriteConflict, and what the database says of the data itself.
+    """
     for _ in range(_RUNS_MAX):
         try:
             return await pool.run(run, timeout_s=timeout_s + PATIENCE_S, idempotent=True)

@@ -8,6 +8,8 @@ with
 clock as materialized (
   -- Whole milliseconds: what the index keeps, so that both tell the same time.
   select date_trunc('milliseconds', now()) as time,
+         -- A flush that is sealed now has taken it in this transaction.
+         coalesce(%(arrival)s::bigint, currval('arrival_flush') * 1024) as arrival,
          uuid_at(now() - %(window_past)s::interval) as oldest,
          uuid_at(now() + %(window_future)s::interval) as newest
 ),
@@ -38,8 +40,8 @@ defined as materialized (
 ),
 input as materialized (
   select i.id, i.place, i.user_id, (i.user_id % 16)::smallint as shard, i.score, i.subscore,
-         i.operator, i.requested, i.low, i.high, i.score_flip, i.subscore_flip, i.arrival,
-         i.metadata, i.digest, b.index_only, b.season_no, b.season_id,
+         i.operator, i.requested, i.low, i.high, i.score_flip, i.subscore_flip,
+         c.arrival + i.flush_place as arrival, i.metadata, i.digest, b.index_only, b.season_no, b.season_id,
          -- Bits: 1 hidden, 2 being deleted. A subquery here is one look by key a row, whatever the
          -- planner is told about joins.
          coalesce((select bit_or(m.mark) from user_marks m
@@ -56,10 +58,10 @@ input as materialized (
     %(id)s::uuid[], %(board_no)s::integer[], %(board_version)s::bigint[], %(user_id)s::bigint[],
     %(score)s::bigint[], %(subscore)s::bigint[], %(operator)s::smallint[],
     %(requested)s::smallint[], %(low)s::bigint[], %(high)s::bigint[], %(score_flip)s::bigint[],
-    %(subscore_flip)s::bigint[], %(arrival)s::bigint[], %(metadata)s::jsonb[], %(digest)s::bytea[]
+    %(subscore_flip)s::bigint[], %(flush_place)s::integer[], %(metadata)s::jsonb[], %(digest)s::bytea[]
   ) with ordinality as i(
     id, board_no, board_version, user_id, score, subscore, operator, requested, low, high,
-    score_flip, subscore_flip, arrival, metadata, digest, place)
+    score_flip, subscore_flip, flush_place, metadata, digest, place)
   left join known k on k.id = i.id
   left join defined b on b.board_no = i.board_no and b.version = i.board_version
 ),

@@ -44,7 +44,7 @@ class Store:
     async def flush(self, board: Board, *submissions: Submission) -> FlushResult:
         """Records submissions in one flush, in order."""
         placed = [Placed(item, board, place) for place, item in enumerate(submissions)]
-        return await self.ledger.record(Flush(await self.ledger.next_arrival(), placed))
+        return await self.ledger.record(Flush(None, placed))
 
     async def record(
         self, board: Board, *submissions: Submission

@@ -313,7 +313,7 @@ async def test_nothing_overtakes_a_submission_whose_board_changed(store: Store) 
             for place, (user, board) in enumerate(zip(users, boards, strict=True))
         ]
 
-        result = await store.ledger.record(Flush(await store.ledger.next_arrival(), placed))
+        result = await store.ledger.record(Flush(None, placed))
 
         assert [type(outcome) for outcome in result.results.values()] == [BoardChanged] * 3
         assert result.changes == {}
@@ -348,7 +348,6 @@ async def test_a_flush_that_was_given_up_does_not_overwrite_a_later_one(store: S
     """A backend that was frozen when the statement came reads it after everybody has moved on."""
     board = await store.create(board_spec(operator=Operator.SET))
     await store.record_one(board, submission(1, 1))
-    early, late = [await store.ledger.next_arrival() for _ in range(2)]
     backends = await store.execute(
         "select pid from pg_stat_activity "
         "where application_name = 'standings-write' and datname = current_database()"
@@ -358,14 +357,14 @@ async def test_a_flush_that_was_given_up_does_not_overwrite_a_later_one(store: S
     for (pid,) in backends:
         os.kill(int(str(pid)), signal.SIGSTOP)
     try:
-        given_up = await store.ledger.record(Flush(early, [Placed(submission(1, 100), board, 0)]))
+        given_up = await store.ledger.record(Flush(None, [Placed(submission(1, 100), board, 0)]))
     finally:
         frozen = [int(str(pid)) for (pid,) in backends]
         store.ledger._write_timeout_s = patience
     # Another connection, while the frozen ones still hold what was sent to them.
     async with open_pool(store.settings, store.dsn, PoolUse.WRITE) as pool:
         other = PostgresLedger(store.settings, write=pool, read=pool)
-        recorded = await other.record(Flush(late, [Placed(submission(1, 200), board, 0)]))
+        recorded = await other.record(Flush(None, [Placed(submission(1, 200), board, 0)]))
     for pid in frozen:
         os.kill(pid, signal.SIGCONT)
     async with asyncio.timeout(10):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from core.batching import Settled, SubmissionBatcher
 from core.board_directory import BoardDirectory
@@ -48,20 +48,21 @@ class ScriptedLedger:
         if self.shut is not None:
             raise self.shut
 
-    async def next_arrival(self) -> int:
-        """Counts flushes."""
-        self.arrivals += 1
-        return self.arrivals * 1024
-
-    async def record(self, flush: Flush) -> FlushResult:
-        """Takes a flush; answers when its gate opens."""
+    async def record(
+        self, flush: Flush, arrived: Callable[[], object] = lambda: None
+    ) -> FlushResult:
+        """Takes a flush and gives it the next arrival; answers when its gate opens."""
+        if flush.arrival is None:
+            self.arrivals += 1
+            flush = replace(flush, arrival=self.arrivals * 1024)
+            arrived()
         gate = asyncio.Event()
         self.flushes.append(flush)
         self.gates.append(gate)
         self._arrived.set()
         if self.held:
             await gate.wait()
-        result = FlushResult()
+        result = FlushResult(arrival=flush.arrival)
         for placed in flush.placed:
             error = self.errors.get(placed.submission.submission_id)
             if isinstance(error, StandingsError):

@@ -1,0 +1,60 @@
+"""When what comes together has come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+_QUIET_TURNS: Final = 2
+"""Turns of the event loop that bring nothing. Not one: a transport may need a turn to bring the
+next of many calls that are there already."""
+_BUSY_TURN_S: Final = 0.00005
+"""A turn that takes longer did something else: the loop is not idle, and who waits loses nothing,
+because the work for others would be done first anyway."""
+_PATIENCE_S: Final = 0.002
+"""Who came first waits no longer, however many follow and however busy the loop is."""
+
+
+class Lull:
+    """Calls back once for all who come while the event loop is busy.
+
+    There is no timer in it. Who comes alone waits for two turns of an idle loop, some ten
+    microseconds. On a loop that has more to do than it can, those who come within 2 ms go together,
+    and what their going costs is paid once.
+    """
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+        self._looking = False
+        self._came = False
+        self._quiet = 0
+        self._first_s = 0.0
+        self._last_s = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody has come whom it has not called back for."""
+        return self._looking
+
+    def come(self) -> None:
+        """Somebody is there."""
+        self._came = True
+        if not self._looking:
+            self._looking = True
+            self._quiet = 0
+            self._first_s = self._last_s = time.monotonic()
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        busy = self._came or now_s - self._last_s > _BUSY_TURN_S
+        self._quiet = 0 if busy else self._quiet + 1
+        self._came = False
+        self._last_s = now_s
+        if self._quiet < _QUIET_TURNS and now_s - self._first_s < _PATIENCE_S:
+            asyncio.get_running_loop().call_soon(self._look)
+            return
+        self._looking = False
+        self._act()
