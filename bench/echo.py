@@ -19,6 +19,7 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 
 from bootstrap.server_settings import ServerSettings
+from server import event_loop
 from server.rpc.call import CallContext
 from server.rpc.chain import UnaryRoute
 from server.rpc.methods import Method
@@ -96,4 +97,4 @@ if __name__ == "__main__":
     parser.add_argument("--address", required=True)
     parser.add_argument("--answers", type=Path, required=True)
     given = parser.parse_args()
-    asyncio.run(serve(given.address, read_answers(given.answers)))
+    event_loop.run(serve(given.address, read_answers(given.answers)))

@@ -28,6 +28,7 @@ def worker(
 
     from cli.stopping import stop_signal
     from cli.working import about, work
+    from server import event_loop
     from server.transport.grpcio import GrpcioListener
     from server.worker_link import WorkerLink
 
@@ -47,4 +48,4 @@ def worker(
 
     with told():
         configure_logging(settings.log, partial(about, slot))
-        asyncio.run(run())
+        event_loop.run(run())

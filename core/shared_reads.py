@@ -15,6 +15,7 @@ from math import inf
 from typing import Final, Generic, TypeVar
 
 from core.errors import ShardsMissing
+from core.lull import Lull
 from core.ports import Freshness, Index, IndexedEntry, IndexView, KeyRange, PageSlice, Window
 from core.types import ALL_SHARDS, IndexChange, shard_of
 
@@ -55,6 +56,7 @@ class _Gathering(Generic[_Item, _Answer]):
         self._ask = ask
         self._deadline_s = deadline_s
         self._crowd: _Crowd[_Item, _Answer] | None = None
+        self._lull = Lull(self._go)
         self._away: set[asyncio.Task[None]] = set()
 
     @property
@@ -75,10 +77,8 @@ class _Gathering(Generic[_Item, _Answer]):
     def _join(self, items: Sequence[_Item]) -> _Crowd[_Item, _Answer]:
         crowd = self._crowd
         if crowd is None:
-            loop = asyncio.get_running_loop()
-            crowd = self._crowd = _Crowd(loop.create_future())
-            if len(self._away) < _AWAY_MAX:
-                loop.call_soon(self._send, crowd)
+            crowd = self._crowd = _Crowd(asyncio.get_running_loop().create_future())
+        self._lull.come()
         crowd.items.update(dict.fromkeys(items))
         end_s = self._deadline_s()
         if end_s is None:
@@ -100,7 +100,10 @@ class _Gathering(Generic[_Item, _Answer]):
 
     def _back(self, task: asyncio.Task[None]) -> None:
         self._away.discard(task)
-        if self._crowd is not None and len(self._away) < _AWAY_MAX:
+        self._go()
+
+    def _go(self) -> None:
+        if self._crowd is not None and len(self._away) < _AWAY_MAX and not self._lull.waiting:
             self._send(self._crowd)
 
     async def _bring(self, crowd: _Crowd[_Item, _Answer]) -> None:

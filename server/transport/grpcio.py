@@ -25,6 +25,9 @@ _PING_INTERVAL_MIN_MS: Final = 10_000
 """Clients may ask this often whether we are there; gRPC's own 300 s punishes usual settings."""
 _KEEPALIVE_MS: Final = 60_000
 """How long a silent connection may be dead before we ask; gRPC's own default is 2 hours."""
+_ACCEPTORS: Final = 8
+"""Servers that share an address, each with some of its connections. One of them takes in one call a
+turn of the loop: on a busy loop calls then wait outside that could share a flush or a node call."""
 _QUIET_S: Final = 0.01
 _QUIET_LOOKS_MAX: Final = 10
 """How long a listener that ends waits for a moment without calls. Answers are late by that."""
@@ -33,31 +36,38 @@ _Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class GrpcioListener:
-    """One listening socket that serves the routes of a chain."""
+    """One address that serves the routes of a chain."""
 
     def __init__(self, routes: Mapping[str, Route], settings: ServerSettings) -> None:
-        self._server = grpc.aio.server(
-            options=_options(settings), compression=grpc.Compression.NoCompression
-        )
         self._exit = _Exit()
-        self._server.add_generic_rpc_handlers(
-            (_Routes(routes, _Sending(settings.send_timeout_s), self._exit),)
-        )
+        handlers = _Routes(routes, _Sending(settings.send_timeout_s), self._exit)
+        self._servers = [
+            grpc.aio.server(
+                handlers=(handlers,),
+                options=_options(settings),
+                compression=grpc.Compression.NoCompression,
+            )
+            for _ in range(_ACCEPTORS if settings.reuse_port else 1)
+        ]
 
     async def start(self, address: str) -> int:
         """Listens, and returns the port. Raises RuntimeError when the address is taken."""
-        port = self._server.add_insecure_port(address)
-        await self._server.start()
+        first, *others = self._servers
+        port = first.add_insecure_port(address)
+        for server in others:
+            server.add_insecure_port(f"{address.rpartition(':')[0]}:{port}")
+        for server in self._servers:
+            await server.start()
         return port
 
     async def stop(self, grace_s: float) -> None:
         """Takes no new calls, and cancels those that still run after `grace_s`."""
         await self._exit.quiet()
-        stopping = asyncio.ensure_future(self._server.stop(grace_s))
-        # It tells the connections in its first step; only then may answers follow.
+        stopping = [asyncio.ensure_future(server.stop(grace_s)) for server in self._servers]
+        # They tell the connections in their first step; only then may answers follow.
         await asyncio.sleep(0)
         self._exit.open()
-        await stopping
+        await asyncio.gather(*stopping)
 
 
 class _Exit:
