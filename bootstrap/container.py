@@ -15,6 +15,7 @@ from bootstrap.errors import NotConfigured
 from bootstrap.guarding import make_breakers, make_prober, open_machine
 from bootstrap.operation_files import OperationFiles
 from bootstrap.read_settings import ReadSettings
+from bootstrap.replicas import Database, open_database
 from bootstrap.rungs import make_ladder
 from bootstrap.settings import Settings
 from bootstrap.snapshot_files import SnapshotFiles
@@ -127,10 +128,11 @@ async def open_container(
         dsn = postgres_dsn(settings)
         if not settings.redis.nodes:
             raise NotConfigured("STANDINGS_REDIS_NODES is not set")
-        machine = open_machine(settings.state.directory)
+        replicas = len(settings.postgres.replica_dsns)
+        machine = open_machine(settings.state.directory, replicas=replicas)
         stack.callback(machine.close)
         faults = machine if settings.server.faults else NO_FAULTS
-        breakers = make_breakers(machine, faults, observer)
+        breakers = make_breakers(machine, faults, observer, replicas=replicas)
         stack.enter_context(breakers.common.lag.watched())
         write, read, jobs = [
             await stack.enter_async_context(open_pool(settings.postgres, dsn, use, breakers))
@@ -140,7 +142,11 @@ async def open_container(
         router = Router(settings.redis, rng=rng, breakers=breakers)
         await router.open()
         stack.push_async_callback(router.aclose)
-        pools = {PoolUse.WRITE: write, PoolUse.READ: read, PoolUse.JOBS: jobs}
+        database = await stack.enter_async_context(
+            open_database(settings.postgres, read, breakers, SystemClock())
+        )
+        pools = {"postgres/write": write, "postgres/read": read, "postgres/jobs": jobs}
+        pools |= database.pools
         probing = asyncio.create_task(make_prober(breakers, router, pools).run())
         stack.push_async_callback(_end, probing)
         used = UsedBoards(settings.state.directory, SystemClock())
@@ -153,7 +159,7 @@ async def open_container(
         ledger = KnownLedger(PostgresHistory(jobs))
         stack.push_async_callback(_end, asyncio.create_task(ledger.follow()))
         signer = TokenSigner(secrets, lambda: ledger.name)
-        stores = _Stores(write, read, jobs, router, breakers, machine, used)
+        stores = _Stores(write, read, jobs, database, router, breakers, machine, used)
         container = _build(settings, stores, signer)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
@@ -179,6 +185,7 @@ class _Stores:
     write: Pool
     read: Pool
     jobs: Pool
+    database: Database
     router: Router
     breakers: Breakers
     machine: MachineFile
@@ -196,7 +203,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
     index = RedisIndex(stores.router)
     files = SnapshotFiles(settings.state.directory, clock)
     shared = SharedReads(index, DEADLINE_S.get)
-    ladder, shadow = make_ladder(settings, shared, stores.read, files, clock)
+    ladder, shadow = make_ladder(settings, shared, stores.database, files, clock)
     reading = Reading(
         boards=BoardDirectory(boards, clock, stores.used),
         entries=ladder,

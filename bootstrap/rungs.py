@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+from bootstrap.replicas import Database
 from bootstrap.settings import Settings
 from core.ladder import Ladder
-from core.ports import Clock, Index
+from core.ports import Clock, EntryReads, Index
 from core.shadow_reads import ShadowReads
 from core.snapshot_index import SnapshotIndex
 from core.snapshot_ports import Snapshots
 from resilience.deadline import half_the_time
 from storage.metrics import shadow_compared
-from storage.pool import Pool
 from storage.rank_reads import PostgresIndex
+from storage.replica_reads import Limits, ReplicaReads, Target
 
 
 def make_ladder(
-    settings: Settings, index: Index, read: Pool, snapshots: Snapshots, clock: Clock
+    settings: Settings, index: Index, database: Database, snapshots: Snapshots, clock: Clock
 ) -> tuple[Ladder, ShadowReads]:
     """The ladder of reads, and what holds its first rung against its second, which has to be
     closed.
     """
-    database = PostgresIndex(settings.postgres, read, snapshots, clock)
+    primary = PostgresIndex(settings.postgres, database.primary, snapshots)
     shadow = ShadowReads(
         index,
-        database,
+        # A replica differs from the index whenever it is behind it.
+        primary,
         clock,
         per_second=settings.reads.shadow_reads_per_s,
         on_compared=shadow_compared,
     )
     snapshot = SnapshotIndex(snapshots, clock, age_s_max=settings.reads.snapshot_s_max)
-    return Ladder(index, database, snapshot, shadow, half_the_time), shadow
+    rung = _with_replicas(settings, primary, database, snapshots, clock)
+    return Ladder(index, rung, snapshot, shadow, half_the_time), shadow
+
+
+def _with_replicas(
+    settings: Settings,
+    primary: PostgresIndex,
+    database: Database,
+    snapshots: Snapshots,
+    clock: Clock,
+) -> EntryReads:
+    postgres = settings.postgres
+    if not database.replicas:
+        return primary
+    targets = [
+        Target(replica, PostgresIndex(postgres, replica, snapshots))
+        for replica in database.replicas
+    ]
+    limits = Limits(postgres.replica_lag_ms_max / 1000, postgres.replica_alone_s_max)
+    return ReplicaReads(primary, targets, snapshots, clock, limits)

@@ -6,6 +6,7 @@ STANDINGS_ variable stops the start, because it is a typing error.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -134,7 +135,12 @@ def _text(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, Enum):
         return str(value.value)
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    if any(isinstance(one, SecretStr) for one in value):
+        # Connection strings may have commas.
+        return json.dumps([_text(one) for one in value])
+    return ",".join(value)
 
 
 def apart(

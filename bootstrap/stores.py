@@ -27,6 +27,8 @@ async def open_stores(settings: Settings) -> AsyncIterator[Settings]:
         raise SettingsInvalid(
             "STANDINGS_POSTGRES_DSN and STANDINGS_REDIS_NODES: set both, or neither"
         )
+    if settings.postgres.replica_dsns:
+        raise SettingsInvalid("STANDINGS_POSTGRES_REPLICA_DSNS: of a PostgreSQL that is named")
     embedded = settings.embedded
     stack = EmbeddedStack(
         embedded.directory,

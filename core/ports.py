@@ -257,7 +257,8 @@ class IndexView:
     `missing` are the shards that the index itself did not answer for: `source` did in their place.
     Any number of entries before a place that is told is too high by `fewer` at most and too low by
     `more` at most; `entry_count` is about right where the source is not the index. `snapshot_ms` is
-    when the oldest snapshot was made that was read, by the wall clock; 0: none was.
+    when the oldest snapshot was made that was read, by the wall clock, or of when the state of a
+    replica was that was read; 0: none was.
     """
 
     epoch: int
@@ -306,11 +307,13 @@ class Window:
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """Transactions that a read must show: per shard the ids to look for, and the ledger that they
-    are of, by its name or the beginning of it (b"": any).
+    are of, by its name or the beginning of it (b"": any). `max_staleness_ms` is what the caller
+    puts up with, for who may choose between states of several ages; None: any.
     """
 
     xids: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     ledger: bytes = b""
+    max_staleness_ms: int | None = None
 
 
 class EntryReads(Protocol):

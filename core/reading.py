@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.board_directory import BoardDirectory
 from core.errors import ConsistencyTokenInvalid, SeasonNotFound, Staleness
@@ -50,7 +50,8 @@ class Question:
         """What an answer says about itself. Raises Staleness where the caller wants a fresher one:
         every read is refused here or not at all.
         """
-        # A snapshot may have been behind when it was made, as an index may be now.
+        # A snapshot may have been behind when it was made, as an index may be now. The state of a
+        # replica is as a snapshot of its moment.
         moment_ms = view.snapshot_ms or self.as_of_ms
         lag_ms = moment_ms - view.caught_up_ms if view.caught_up_ms else 0
         staleness_ms = lag_ms if lag_ms > LAG_MS_MAX else 0
@@ -122,12 +123,12 @@ class Reading:
         board = await self.boards.get(board_id)
         if options.season_id not in ("", board.season.season_id):
             raise SeasonNotFound
-        fresh = Freshness()
+        fresh = Freshness(max_staleness_ms=options.max_staleness_ms)
         if options.consistency_token:
             writes = self.signer.writes(options.consistency_token)
             if writes.season_number not in (0, board.season.number):
                 raise ConsistencyTokenInvalid
-            fresh = Freshness(writes.by_shard(), writes.ledger)
+            fresh = replace(fresh, xids=writes.by_shard(), ledger=writes.ledger)
         partial = options.allow_partial and self.partial_entries is not None
         return Question(
             board=board,

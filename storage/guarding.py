@@ -20,6 +20,13 @@ POSTGRES_BREAKERS: Final[Mapping[str, BreakerRules]] = {
 }
 """The breakers of a worker's pools, each named for its use."""
 
+
+def replica_breakers(count: int) -> Mapping[str, BreakerRules]:
+    """The breakers of so many replicas, in their order: postgres/replica-1, ..."""
+    rules = POSTGRES_BREAKERS["postgres/read"]
+    return {f"postgres/replica-{number}": rules for number in range(1, count + 1)}
+
+
 _LOST: Final = ("08", "57P")
 """Connections that broke, and servers that are shut down, crash or start."""
 _FAILED: Final = ("25006", "53", "57014", "58", "XX")

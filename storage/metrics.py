@@ -38,6 +38,18 @@ OUTBOX_ROWS: Final = Gauge(
     "Transactions that the outbox remembers, as PostgreSQL estimates it.",
     multiprocess_mode="livemostrecent",
 )
+REPLICA_LAG: Final = Gauge(
+    "standings_replica_lag_seconds",
+    "How old the state of a replica is at most; infinite where it does not answer or is no standby"
+    " of this primary.",
+    ["replica"],
+    multiprocess_mode="livemax",
+)
+DATABASE_READS: Final = Counter(
+    "standings_database_reads",
+    "Reads of ranks that PostgreSQL answered in the index's place, by the server that did.",
+    ["target"],
+)
 SHADOW_READS: Final = Counter(
     "standings_shadow_reads", "Answers of the index that were held against PostgreSQL."
 )

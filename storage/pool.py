@@ -152,10 +152,15 @@ def _is_up(connection: Connection) -> bool:
 
 @asynccontextmanager
 async def open_pool(
-    settings: PostgresSettings, dsn: str, use: PoolUse, breakers: Breakers | None = None
+    settings: PostgresSettings,
+    dsn: str,
+    use: PoolUse,
+    breakers: Breakers | None = None,
+    *,
+    breaker: str = "",
 ) -> AsyncIterator[Pool]:
     """A pool of autocommit connections that opens in the background and closes on leaving.
-    Without `breakers` it has one of its own.
+    Without `breakers` it has one of its own. `breaker` names another one than that of its use.
     """
     if breakers is None:
         breakers = Breakers(POSTGRES_BREAKERS, rng=random.Random())  # noqa: S311  # jitter only
@@ -185,7 +190,7 @@ async def open_pool(
     # A commit that was begun is not taken back when its caller goes: it will be asked for again.
     guard = Guard(
         breakers,
-        f"postgres/{use.value}",
+        breaker or f"postgres/{use.value}",
         judge=judge,
         bulkhead=Bulkhead(size, size * _WAITING_PER_CONNECTION),
         shielded=use is PoolUse.WRITE,

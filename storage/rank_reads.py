@@ -1,6 +1,6 @@
 """core.ports.EntryReads on PostgreSQL, by rank keys: what answers while the index is away.
 
-Entries and their order are exact, of the primary at one instant. What stands before an entry far
+Entries and their order are exact, of one server at one instant. What stands before an entry far
 down nobody counts: it is told from the season's newest snapshot, as roughly as the entries that
 were written since make it.
 """
@@ -12,17 +12,16 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from core.errors import IndexUnavailable, LedgerUnavailable, QueueFull, WriteConflict
-from core.ports import Clock, Freshness, IndexedEntry, IndexView, KeyRange, PageSlice, Window
+from core.ports import Freshness, IndexedEntry, IndexView, KeyRange, PageSlice, Window
 from core.snapshot_ports import Snapshots
 from core.snapshots import TOP_ROWS_MAX, RoughCounts
 from core.types import ALL_SHARDS, EntryState, shard_of
 from resilience.bulkhead import Bulkhead
 from resilience.errors import BulkheadFull
-from storage.pool import Pool
 from storage.rank_counts import BEHIND_ALL, Estimate
 from storage.rank_season import Found, SeasonRead, span
+from storage.rank_sources import RankSource
 from storage.rank_statements import AROUND, COUNT, USERS, WINDOW
-from storage.rank_writes import RecentWrites
 from storage.settings import PostgresSettings
 
 _RUNNING_MAX: Final = 8
@@ -34,19 +33,18 @@ _SKIP_MAX: Final = 1_000
 
 
 class PostgresIndex:
-    """The `EntryReads` port; `pool` leads to the primary.
+    """The `EntryReads` port on one server; `source` leads there.
 
-    A read shows every committed transaction, so there is none that it could be behind.
+    Of the primary a read shows every committed transaction, so there is none that it could be
+    behind. Who else is asked is not asked for a certain one.
     """
 
     def __init__(
-        self, settings: PostgresSettings, pool: Pool, snapshots: Snapshots, clock: Clock
+        self, settings: PostgresSettings, source: RankSource, snapshots: Snapshots
     ) -> None:
-        self._pool = pool
+        self._source = source
         self._snapshots = snapshots
-        self._clock = clock
         self._timeout_s = settings.read_timeout_ms / 1000
-        self._writes = RecentWrites(pool, clock, timeout_s=self._timeout_s)
         self._bulkhead = Bulkhead(_RUNNING_MAX, _WAITING_MAX)
 
     async def users(
@@ -159,13 +157,11 @@ class PostgresIndex:
         """Admits a read, and tells for it whatever goes wrong as IndexUnavailable."""
         try:
             async with self._bulkhead.room(self._timeout_s):
-                as_of_ms = self._clock.now_ms()
                 yield SeasonRead(
-                    self._pool,
+                    self._source,
                     season_number,
                     shards,
                     await self._estimate(season_number, now=bool(fresh.xids)),
-                    as_of_ms,
                     self._timeout_s,
                 )
         except (BulkheadFull, LedgerUnavailable, QueueFull, WriteConflict) as error:
@@ -175,8 +171,8 @@ class PostgresIndex:
         snapshot = self._snapshots.newest(season_number)
         if snapshot is None or not snapshot.horizon:
             return None
-        writes = await self._writes.since(snapshot, now=now)
-        if writes.counts is None:
+        writes = await self._source.writes(snapshot, now=now)
+        if writes is None or writes.counts is None:
             return None
         return Estimate(snapshot, writes.counts, writes.as_of_ms)
 
@@ -199,7 +195,7 @@ async def _window(
 ) -> Window:
     found = await read.ask(WINDOW, read.stops([point]), **span(point, above, below, within))
     if not point and within == KeyRange() and len(found.below) < below:
-        return Window(0, (), found.below, read.view_of_all(len(found.below)))
+        return Window(0, (), found.below, read.view_of_all(len(found.below), found.instant))
     counts = RoughCounts.of(found.before([point], read.shards))
     return Window(counts.sum(), found.above, found.below, read.view(found, counts))
 
@@ -212,7 +208,7 @@ async def _top(read: SeasonRead, offset: int, limit: int) -> PageSlice:
     found = await read.ask(WINDOW, read.stops(), **span(b"", 0, rows_max, KeyRange()))
     rows = found.below
     if len(rows) < rows_max:
-        view = read.view_of_all(len(rows))
+        view = read.view_of_all(len(rows), found.instant)
     elif rows_max < offset + limit:
         raise IndexUnavailable(read.shards)
     else:

@@ -11,8 +11,8 @@ from core.ordering import Item, decode_item
 from core.ports import IndexView, KeyRange
 from core.snapshots import Bounds, RoughCounts, rows_of
 from core.types import Source
-from storage.pool import Pool, query
 from storage.rank_counts import BEHIND_ALL, Counted, Estimate, Head, place_of, stop_of
+from storage.rank_sources import Instant, RankSource
 from storage.statement import Statement
 
 _HEADS_MAX: Final = 4_000
@@ -30,6 +30,7 @@ class Found:
     below: Sequence[tuple[bytes, bytes]]
     items: Sequence[Item]
     counted: Counted
+    instant: Instant
 
     def before(self, cutoffs: Sequence[bytes], shards: Sequence[int]) -> list[list[Bounds]]:
         """For each shard, for each cutoff, what stands before it. Raises IndexUnavailable with
@@ -48,11 +49,10 @@ class Found:
 class SeasonRead:
     """A read of some shards. `estimate`: what the newest snapshot says, if that can be told."""
 
-    pool: Pool
+    source: RankSource
     season_number: int
     shards: Sequence[int]
     estimate: Estimate | None
-    as_of_ms: int
     timeout_s: float
 
     @property
@@ -73,12 +73,11 @@ class SeasonRead:
         }
 
     async def ask(self, statement: Statement, stops: Stops, **parameters: object) -> Found:
-        """What a statement tells. Raises IndexUnavailable with shards that have no whole order,
-        LedgerUnavailable. Cost: one round trip.
+        """What a statement tells. Raises IndexUnavailable with shards that have no whole order or
+        may lack what the estimate has, LedgerUnavailable. Cost: as RankSource.rows.
         """
         places = [_place(stops[shard]) for shard in self.shards]
-        rows = await query(
-            self.pool,
+        rows, instant = await self.source.rows(
             statement,
             {
                 "season_no": self.season_number,
@@ -90,6 +89,8 @@ class SeasonRead:
             },
             timeout_s=self.timeout_s,
         )
+        if self.estimate is not None and instant.lacks(self.estimate.snapshot.horizon):
+            raise IndexUnavailable(self.shards)
         unranked = [shard for kind, shard, _ in rows if kind == "unranked"]
         if unranked:
             raise IndexUnavailable(unranked)
@@ -104,6 +105,7 @@ class SeasonRead:
             below=rows_of(sides.get("below", b"")),
             items=[decode_item(blob) for kind, _, blob in rows if kind == "item"],
             counted=Counted(heads, self.estimate),
+            instant=instant,
         )
 
     def view(self, found: Found, counts: RoughCounts) -> IndexView:
@@ -115,22 +117,22 @@ class SeasonRead:
         if unknown:
             raise IndexUnavailable(unknown)
         total = RoughCounts.of([[one] for one in totals.values() if one is not None])
-        as_of_ms = self.estimate.as_of_ms if self.estimate else self.as_of_ms
-        return replace(
-            self.view_of_all(total.sum()),
-            caught_up_ms=min(self.as_of_ms, as_of_ms),
-            fewer=counts.fewer,
-            more=counts.more,
-        )
+        instant = found.instant
+        if self.estimate is not None and self.estimate.as_of_ms < instant.as_of_ms:
+            instant = replace(instant, as_of_ms=self.estimate.as_of_ms)
+        view = self.view_of_all(total.sum(), instant)
+        return replace(view, fewer=counts.fewer, more=counts.more)
 
-    def view_of_all(self, count: int) -> IndexView:
+    def view_of_all(self, count: int, instant: Instant) -> IndexView:
         """What an answer says of itself that knows all entries of these shards."""
         return IndexView(
             epoch=0,
             entry_count=count,
-            caught_up_ms=self.as_of_ms,
+            caught_up_ms=instant.as_of_ms,
             source=Source.DATABASE,
             missing=frozenset(self.shards),
+            # Of what only follows the primary, each millisecond is told.
+            snapshot_ms=0 if instant.horizon is None else instant.as_of_ms,
         )
 
 

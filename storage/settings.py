@@ -1,6 +1,7 @@
 """What an operator decides about PostgreSQL."""
 
 import ipaddress
+import json
 import re
 from datetime import timedelta
 
@@ -18,6 +19,13 @@ class PostgresSettings(BaseModel):
     """A libpq connection string; None: the embedded server."""
     direct_dsn: SecretStr | None = None
     """The same server without a transaction pooler between, for session locks; None: `dsn`."""
+    replica_dsns: tuple[SecretStr, ...] = Field(default=(), max_length=8)
+    """Streaming standbys of `dsn`, which take reads that may be old: connection strings with commas
+    between them, or as a list of JSON where one has a comma in itself."""
+    replica_lag_ms_max: int = Field(default=5_000, ge=100, le=600_000)
+    """How far behind a replica may be and still be asked before the primary."""
+    replica_alone_s_max: float = Field(default=300.0, ge=0, le=900)
+    """How old what a replica says may be while the primary does not answer. 0: it is not asked."""
     write_pool_size: int = Field(default=4, ge=2, le=64)
     read_pool_size: int = Field(default=4, ge=1, le=64)
     jobs_pool_size: int = Field(default=4, ge=2, le=64)
@@ -36,6 +44,19 @@ class PostgresSettings(BaseModel):
     submission_ahead: timedelta = Field(default=timedelta(hours=24), le=timedelta(hours=36))
     """How far ahead of the database's clock a submission id may be."""
 
+    @field_validator("replica_dsns", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if not value.lstrip().startswith("["):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        try:
+            return tuple(json.loads(value))
+        except ValueError:
+            # Its text would quote the list, passwords and all.
+            raise ValueError("not a list of JSON") from None
+
     @field_validator("dsn", "direct_dsn")
     @classmethod
     def _is_a_connection_string(cls, dsn: SecretStr | None) -> SecretStr | None:
@@ -43,6 +64,13 @@ class PostgresSettings(BaseModel):
         if dsn is not None and not _readable(dsn.get_secret_value()):
             raise ValueError("not a connection string; does the password need %-encoding?")
         return dsn
+
+    @field_validator("replica_dsns")
+    @classmethod
+    def _are_connection_strings(cls, dsns: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for dsn in dsns:
+            cls._is_a_connection_string(dsn)
+        return dsns
 
 
 def _readable(dsn: str) -> bool:

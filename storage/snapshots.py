@@ -9,6 +9,7 @@ from core.snapshots import STEPS, TOP_ROWS_MAX, Sketch, Snapshot, Top
 from core.types import ALL_SHARDS
 from storage.pool import Pool, query
 from storage.rank_season import SeasonRead, span
+from storage.rank_sources import PrimarySource
 from storage.rank_statements import SKETCH, WINDOW
 
 _TIMEOUT_S: Final = 1.0
@@ -25,6 +26,7 @@ class PostgresSnapshots:
         self._pool = pool
         self._history = history
         self._clock = clock
+        self._source = PrimarySource(pool, clock, timeout_s=_TIMEOUT_S)
 
     async def take(self, season_number: int) -> Snapshot:
         """See `SnapshotSource.take`. Cost: 18 round trips, and the whole order of the season is
@@ -32,7 +34,7 @@ class PostgresSnapshots:
         """
         made_ms = self._clock.now_ms()
         point = await self._history.point()
-        read = SeasonRead(self._pool, season_number, ALL_SHARDS, None, made_ms, _TIMEOUT_S)
+        read = SeasonRead(self._source, season_number, ALL_SHARDS, None, _TIMEOUT_S)
         nothing = dict.fromkeys(ALL_SHARDS, b"")
         top = await read.ask(WINDOW, nothing, **span(b"", 0, TOP_ROWS_MAX, KeyRange()))
         return Snapshot(

@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.fixtures.engines",
     "tests.fixtures.postgres",
+    "tests.fixtures.standby",
     "tests.fixtures.redis",
     "tests.fixtures.server",
     "tests.fixtures.keeping",

@@ -149,11 +149,13 @@ async def test_every_rung_equals_the_sorted_list(
     await scene.hide(users[1:9:4])
     if snapshots == "one":
         await scene.snapshot()
+    await rungs.follow()
 
     for reads, source in (
         (scene.memory, Source.INDEX),
         (rungs.kept.index, Source.INDEX),
         (rungs.database, Source.DATABASE),
+        (rungs.replica, Source.DATABASE),
     ):
         asked = Asked(scene, reads, source)
         for _ in range(3):
@@ -184,7 +186,7 @@ async def test_the_database_tells_bounds_that_hold(
     seed: int,
 ) -> None:
     """Far down a board that was written to since the snapshot: rows are exact, counts within what
-    the view says.
+    the view says; also on a replica that has followed.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank_season, "_HEADS_MAX", 40)
@@ -195,44 +197,46 @@ async def test_the_database_tells_bounds_that_hold(
         await scene.hide(users[1:9:4])
         snapshot = await scene.snapshot(steps=steps, top_rows_max=scene.dice.choice([1, 20]))
         await scene.submit(users[::7] + scene.newcomers(scene.dice.choice([0, 5])))
-        keys = [key for key, _ in scene.rows]
-        now = Freshness({0: (snapshot.horizon,)})
+        await rungs.follow()
 
-        for _ in range(5):
-            point = scene.point()
-            right = sum(1 for key in keys if key < point)
-            counts, view = await rungs.database.count_before(
-                scene.season, [point], shards=ALL_SHARDS, fresh=now
-            )
-            Asked(scene, rungs.database, Source.DATABASE).says(view, ALL_SHARDS, exact=False)
-            assert holds(sum(shard[0] for shard in counts), view, right)
-
-            window = await rungs.database.window(
-                scene.season, point, above=5, below=5, within=KeyRange(), fresh=now
-            )
-            assert [key for key, _ in window.above] == keys[max(0, right - 5) : right]
-            assert [key for key, _ in window.below] == keys[right : right + 5]
-            assert holds(window.before, window.view, right)
-
-            offset = scene.dice.randint(0, len(keys))
-            page = await rungs.database.page_at(scene.season, offset=offset, limit=9, fresh=now)
-            shown = [key for key, _ in page.entries]
-            first = keys.index(shown[0]) if shown else len(keys)
-            assert keys[first : first + len(shown)] == shown
-            assert holds(page.before, page.view, first)
-
-            user = scene.dice.choice(users)
-            entries, view = await rungs.database.users(
-                scene.season, [user], cutoff_bytes=32, fresh=now
-            )
-            own = entries[user]
-            before = sum(1 for key in keys if key < own.key and key[-1] % 16 == user % 16)
-            assert holds(own.before_in_shard, view, before)
-            around = await rungs.database.window_of(scene.season, user, above=1, below=1, fresh=now)
-            assert around is not None
-            assert around[0].key == own.key
-            assert holds(around[1].before, around[1].view, sum(1 for key in keys if key < own.key))
+        for reads in (rungs.database, rungs.replica):
+            for _ in range(5):
+                await check_bounds(scene, reads, users, Freshness({0: (snapshot.horizon,)}))
         await rungs.kept.boards.delete(scene.board.spec.board_id, etag="")
+
+
+async def check_bounds(
+    scene: Scene, reads: EntryReads, users: Sequence[int], now: Freshness
+) -> None:
+    """Holds what is told roughly against what is right."""
+    keys = [key for key, _ in scene.rows]
+    point = scene.point()
+    right = sum(1 for key in keys if key < point)
+    counts, view = await reads.count_before(scene.season, [point], shards=ALL_SHARDS, fresh=now)
+    Asked(scene, reads, Source.DATABASE).says(view, ALL_SHARDS, exact=False)
+    assert holds(sum(shard[0] for shard in counts), view, right)
+
+    window = await reads.window(scene.season, point, above=5, below=5, within=KeyRange(), fresh=now)
+    assert [key for key, _ in window.above] == keys[max(0, right - 5) : right]
+    assert [key for key, _ in window.below] == keys[right : right + 5]
+    assert holds(window.before, window.view, right)
+
+    offset = scene.dice.randint(0, len(keys))
+    page = await reads.page_at(scene.season, offset=offset, limit=9, fresh=now)
+    shown = [key for key, _ in page.entries]
+    first = keys.index(shown[0]) if shown else len(keys)
+    assert keys[first : first + len(shown)] == shown
+    assert holds(page.before, page.view, first)
+
+    user = scene.dice.choice(users)
+    entries, view = await reads.users(scene.season, [user], cutoff_bytes=32, fresh=now)
+    own = entries[user]
+    before = sum(1 for key in keys if key < own.key and key[-1] % 16 == user % 16)
+    assert holds(own.before_in_shard, view, before)
+    around = await reads.window_of(scene.season, user, above=1, below=1, fresh=now)
+    assert around is not None
+    assert around[0].key == own.key
+    assert holds(around[1].before, around[1].view, sum(1 for key in keys if key < own.key))
 
 
 def holds(told: int, view: IndexView, right: int) -> bool:
