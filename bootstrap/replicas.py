@@ -35,7 +35,8 @@ async def open_database(
     """Those of the settings, looked at once a second until they are left; `read` leads to the
     primary. Nothing of a replica is waited for.
     """
-    primary = PrimarySource(read, clock, timeout_s=settings.read_timeout_ms / 1000)
+    timeout_s = settings.read_timeout_ms / 1000
+    primary = PrimarySource(read, clock, timeout_s=timeout_s)
     async with AsyncExitStack() as stack:
         names = list(replica_breakers(len(settings.replica_dsns)))
         pools = {
@@ -46,7 +47,7 @@ async def open_database(
         }
         marks = PrimaryMarks()
         replicas = [
-            Replica(name.rpartition("/")[2], pool, marks, primary, clock)
+            Replica(name.rpartition("/")[2], pool, marks, primary, clock, timeout_s=timeout_s)
             for name, pool in pools.items()
         ]
         if replicas:

@@ -16,7 +16,7 @@ from core.list_entries import EntryPage
 from core.ordering import Ordering
 from core.own_writes import EVERY_RESULT, KeptAnswer, Mark, OwnWrites, age_ms
 from core.ports import Clock
-from core.types import Board, EntryView, RankMode, ReadOptions, ScoreRange
+from core.types import Board, EntryView, RankMode, ReadOptions, ScoreRange, Source
 
 _Page = KeptAnswer[EntryPage]
 _Key = tuple[int, int, RankMode]
@@ -172,9 +172,12 @@ class FirstPages:
             if page.suits(wanted.max_staleness_ms, now_s):
                 return replace(page.answer, meta=page.meta_when(now_s))
         page = await asyncio.shield(self._start(wanted).task)
-        if wanted.max_staleness_ms is not None and page.meta.staleness_ms > wanted.max_staleness_ms:
+        if wanted.max_staleness_ms is None or page.meta.staleness_ms <= wanted.max_staleness_ms:
+            return page.answer
+        if page.meta.source is not Source.DATABASE:
             raise Staleness
-        return page.answer
+        # A replica said that for all; the primary is left to those who want it fresher.
+        return await self._list(wanted, wanted.max_staleness_ms)
 
     def _may_join(self, flight: _Flight, wanted: _Wanted) -> bool:
         """Whether a read that began earlier will do. Which entries it will show is not known yet,
@@ -213,14 +216,7 @@ class FirstPages:
     async def _load(self, wanted: _Wanted, mark: Mark, began_s: float) -> _Page:
         """Reads a page, whatever the age that its callers put up with, and keeps it."""
         season = wanted.board.season
-        answer = await self._list_entries(
-            wanted.board.spec.board_id,
-            page_size=wanted.page_size,
-            page_token="",
-            start_rank=None,
-            scores=_WHOLE_BOARD,
-            options=ReadOptions(rank_mode=wanted.rank_mode, season_id=season.season_id),
-        )
+        answer = await self._list(wanted, None)
         result = _last_result(wanted.board, answer)
         page = KeptAnswer(answer, answer.meta, season.number, result, mark, began_s)
         known = self._pages.get(wanted.key)
@@ -229,6 +225,20 @@ class FirstPages:
         if newest and fits and page.may_be_kept(self._own_writes):
             self._pages[wanted.key] = page
         return page
+
+    async def _list(self, wanted: _Wanted, max_staleness_ms: int | None) -> EntryPage:
+        return await self._list_entries(
+            wanted.board.spec.board_id,
+            page_size=wanted.page_size,
+            page_token="",
+            start_rank=None,
+            scores=_WHOLE_BOARD,
+            options=ReadOptions(
+                rank_mode=wanted.rank_mode,
+                season_id=wanted.board.season.season_id,
+                max_staleness_ms=max_staleness_ms,
+            ),
+        )
 
     def _last_resort(self, wanted: _Wanted, error: Unavailable) -> EntryPage:
         """What is still known while the index cannot answer. Raises what it was given, or

@@ -23,10 +23,10 @@ STEPS: Final = 256
 TOP_ROWS_MAX: Final = 1_000
 ROW_BYTES: Final = KEY_BYTES + 6
 """A key with the last six bytes of its index value."""
-_MAGIC: Final = b"SNP1"
+_MAGIC: Final = b"SNP2"
 _HEAD = struct.Struct(">4sI")
 LEDGER_BYTES: Final = 8
-_SEASON = struct.Struct(f">IQQQ{LEDGER_BYTES}sQH?")
+_SEASON = struct.Struct(f">IQQQQ{LEDGER_BYTES}sQH?")
 _SKETCH = struct.Struct(">IH")
 
 Bounds = tuple[int, int]
@@ -90,7 +90,7 @@ class Top:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A season as of `made_ms` (wall clock).
+    """A season as of `made_ms` (wall clock); what was committed after `read_ms` is not in it.
 
     Every transaction of `ledger`, 8 bytes, below `horizon` is in it; 0: unknown. So is all that was
     committed before `caught_up_ms`; 0: unknown.
@@ -98,6 +98,7 @@ class Snapshot:
 
     season_number: int
     made_ms: int
+    read_ms: int
     caught_up_ms: int
     horizon: int
     ledger: bytes
@@ -186,6 +187,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         _SEASON.pack(
             snapshot.season_number,
             snapshot.made_ms,
+            snapshot.read_ms,
             snapshot.caught_up_ms,
             snapshot.horizon,
             snapshot.ledger,
@@ -210,8 +212,8 @@ def decode_snapshot(data: bytes) -> Snapshot:
     magic, checksum = _HEAD.unpack_from(data)
     if magic != _MAGIC or checksum != zlib.crc32(memoryview(data)[_HEAD.size :]):
         raise SnapshotBroken
-    number, made_ms, caught_up_ms, horizon, ledger, epoch, top_count, whole = _SEASON.unpack_from(
-        data, _HEAD.size
+    number, made_ms, read_ms, caught_up_ms, horizon, ledger, epoch, top_count, whole = (
+        _SEASON.unpack_from(data, _HEAD.size)
     )
     at = _HEAD.size + _SEASON.size
     sketches = []
@@ -223,7 +225,7 @@ def decode_snapshot(data: bytes) -> Snapshot:
         sketches.append(Sketch(count, ranks, data[at : at + steps * KEY_BYTES]))
         at += steps * KEY_BYTES
     top = Top(rows_of(data[at : at + top_count * ROW_BYTES]), whole)
-    return Snapshot(number, made_ms, caught_up_ms, horizon, ledger, epoch, sketches, top)
+    return Snapshot(number, made_ms, read_ms, caught_up_ms, horizon, ledger, epoch, sketches, top)
 
 
 def rows_of(blob: bytes) -> Sequence[tuple[bytes, bytes]]:

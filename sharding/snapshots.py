@@ -47,6 +47,7 @@ class RedisSnapshots:
         return Snapshot(
             season_number=season_number,
             made_ms=made_ms,
+            read_ms=self._clock.now_ms() + 1,
             caught_up_ms=top.view.caught_up_ms,
             horizon=horizon,
             ledger=ledger,

@@ -32,14 +32,27 @@ limit %(limit)s
 """  # noqa: S608  # only constants of this module
 """The next rows of a season on a shard: what is built and what is verified is the same."""
 
-LEDGER: Final = """
-substr(sha256(convert_to(
-  concat_ws(':', (select system_identifier from pg_control_system()),
-            substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
-            (select oid from pg_database where datname = current_database())), 'UTF8')), 1, 8)
+FOLLOWED_TIMELINE: Final = """
+(select greatest(h.timeline_id, r.min_recovery_end_timeline)
+ from pg_control_checkpoint() h, pg_control_recovery() r)
 """
+"""The timeline of a standby by its control file. That tells the old one after a promotion which the
+standby follows, until it is written next, by a restart point at the latest."""
+
+
+def _ledger(timeline: str) -> str:
+    return f"""
+substr(sha256(convert_to(
+  concat_ws(':', (select system_identifier from pg_control_system()), {timeline},
+            (select oid from pg_database where datname = current_database())), 'UTF8')), 1, 8)
+"""  # noqa: S608  # constants of this module
+
+
+LEDGER: Final = _ledger("substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)")
 """The database cluster, its timeline and the database. The timeline that the control file tells is
 the old one until the first checkpoint after a promotion."""
+FOLLOWED_LEDGER: Final = _ledger(f"lpad(upper(to_hex({FOLLOWED_TIMELINE})), 8, '0')")
+"""The same by a standby of it."""
 
 _HORIZON: Final = Statement.of("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 _POINT: Final = Statement.of(f"""

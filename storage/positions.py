@@ -16,26 +16,24 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from storage.history import FOLLOWED_TIMELINE
 from storage.pool import Connection, execute
 from storage.statement import Statement
 
 _MARKS_MAX: Final = 900
 """A quarter of an hour of one mark a second. Who is behind by more is of unknown age."""
-_POSITION: Final = Statement.of("""
+_POSITION: Final = Statement.of(f"""
 select s.standby, c.system_identifier,
        (select oid::bigint from pg_database where datname = current_database()),
        case when s.standby
-         -- As the control file has it: after a promotion that it follows, a standby counts again
-         -- when it has been written next, which a restart point does at the latest.
-         then (select greatest(h.timeline_id, r.min_recovery_end_timeline)::bigint
-               from pg_control_checkpoint() h, pg_control_recovery() r)
+         then {FOLLOWED_TIMELINE}::bigint
          else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint
        end,
        (case when s.standby then pg_last_wal_replay_lsn()
          else pg_current_wal_flush_lsn() end - '0/0'::pg_lsn)::bigint,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint
 from (select pg_is_in_recovery() as standby) s, pg_control_system() c
-""")
+""")  # noqa: S608  # constants of these modules
 
 History = tuple[int, int, int]
 """The database cluster, the database, and the timeline."""

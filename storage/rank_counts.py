@@ -28,11 +28,14 @@ def place_of(cutoff: bytes) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a snapshot says after so many entries of each shard were written, by `as_of_ms`."""
+    """What a snapshot says after so many entries of each shard were written, by `as_of_ms`. It
+    holds for states of `least_ms` and later.
+    """
 
     snapshot: Snapshot
     writes: Mapping[int, int]
     as_of_ms: int
+    least_ms: int = 0
 
     def before(self, cutoff: bytes, shard: int) -> Bounds:
         """What stands before a cutoff."""

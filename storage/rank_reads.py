@@ -174,7 +174,7 @@ class PostgresIndex:
         writes = await self._source.writes(snapshot, now=now)
         if writes is None or writes.counts is None:
             return None
-        return Estimate(snapshot, writes.counts, writes.as_of_ms)
+        return Estimate(snapshot, writes.counts, writes.as_of_ms, writes.least_ms)
 
 
 async def _users(read: SeasonRead, user_ids: Sequence[int], cutoff_bytes: int) -> Found:

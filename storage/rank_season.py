@@ -89,7 +89,7 @@ class SeasonRead:
             },
             timeout_s=self.timeout_s,
         )
-        if self.estimate is not None and instant.lacks(self.estimate.snapshot.horizon):
+        if self.estimate is not None and not instant.suits(self.estimate):
             raise IndexUnavailable(self.shards)
         unranked = [shard for kind, shard, _ in rows if kind == "unranked"]
         if unranked:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from core.ports import Clock
 from core.snapshots import Snapshot
 from storage.pool import Pool, Row, query
+from storage.rank_counts import Estimate
 from storage.rank_writes import RecentWrites, Writes
 from storage.statement import Statement
 
@@ -24,9 +25,10 @@ class Instant:
     as_of_ms: int
     horizon: int | None = None
 
-    def lacks(self, horizon: int) -> bool:
-        """Whether a transaction below some horizon may be missing."""
-        return self.horizon is not None and self.horizon < horizon
+    def suits(self, estimate: Estimate) -> bool:
+        """Whether the bounds of an estimate hold for what was read."""
+        behind = self.horizon is not None and self.horizon < estimate.snapshot.horizon
+        return not behind and self.as_of_ms >= estimate.least_ms
 
 
 class RankSource(Protocol):

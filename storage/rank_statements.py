@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from storage.history import LEDGER
+from storage.history import FOLLOWED_LEDGER, LEDGER
 from storage.statement import Statement
 
 _LISTED: Final = """
@@ -129,7 +129,10 @@ group by t.count
 """)  # noqa: S608  # constants of this module
 """How many entries a shard has, and the keys of up to so many and one of them at equal distances.
 """
-WRITES: Final = Statement.of(f"""
+
+
+def _writes(ledger: str) -> Statement:
+    return Statement.of(f"""
 with recent as materialized (
   select season_no, user_id from outbox
   where xid >= %(horizon)s::text::xid8 order by xid limit %(limit)s
@@ -140,10 +143,15 @@ written as (
   where w.season_no = %(season_no)s::integer
   group by 1
 )
-select {LEDGER} = %(ledger)s and (select count(*) < %(limit)s from recent)
+select {ledger} = %(ledger)s and (select count(*) < %(limit)s from recent)
        and (select below <= %(horizon)s::text::xid8 from outbox_trimmed),
        array(select shard::integer from written order by shard),
        array(select writes from written order by shard)
 """)  # noqa: S608  # constants of these modules
+
+
+WRITES: Final = _writes(LEDGER)
 """The entries of a season that were written since a horizon, by shard, each once; first, whether
 the horizon is of this ledger, and the outbox still has them all and not too many transactions."""
+WRITES_SEEN: Final = _writes(FOLLOWED_LEDGER)
+"""The same, of those that a standby has replayed."""

@@ -14,6 +14,7 @@ from core.ports import Clock
 from core.snapshots import Snapshot
 from storage.pool import Pool, query
 from storage.rank_statements import WRITES
+from storage.statement import Statement
 
 _FRESH_S_MAX: Final = 0.25
 _FRESH_SHARE: Final = 10
@@ -29,16 +30,24 @@ _Asked = tuple[int, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """Entries written by shard, as of a time of the wall clock; None: that cannot be told."""
+    """Entries written by shard, as of a time of the wall clock; None: that cannot be told. They
+    bound the states of `least_ms` and later.
+    """
 
     counts: Mapping[int, int] | None
     as_of_ms: int
+    least_ms: int = 0
 
 
 class RecentWrites:
-    """Looks into the outbox, in its own time for each season; concurrent callers share a look."""
+    """Looks into the outbox, in its own time for each season; concurrent callers share a look.
+    `statement` is how a server names its ledger that cannot do so as a primary does.
+    """
 
-    def __init__(self, pool: Pool, clock: Clock, *, timeout_s: float) -> None:
+    def __init__(
+        self, pool: Pool, clock: Clock, *, timeout_s: float, statement: Statement = WRITES
+    ) -> None:
+        self._statement = statement
         self._pool = pool
         self._clock = clock
         self._timeout_s = timeout_s
@@ -69,7 +78,7 @@ class RecentWrites:
         began_s, as_of_ms = self._clock.monotonic_s(), self._clock.now_ms()
         ((told, shards, writes),) = await query(
             self._pool,
-            WRITES,
+            self._statement,
             {
                 "season_no": season_number,
                 "horizon": str(horizon),

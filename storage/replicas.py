@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from core.errors import LedgerUnavailable, StandingsError
@@ -17,7 +17,8 @@ from storage import metrics
 from storage.pool import Connection, Pool, Row, execute, translated
 from storage.positions import Position, PrimaryMarks, position_of
 from storage.rank_sources import Instant, PrimarySource
-from storage.rank_writes import Writes
+from storage.rank_statements import WRITES_SEEN
+from storage.rank_writes import RecentWrites, Writes
 from storage.statement import Statement
 
 _LOOK_S: Final = 1.0
@@ -47,7 +48,14 @@ class Replica:
     """
 
     def __init__(
-        self, name: str, pool: Pool, marks: PrimaryMarks, primary: PrimarySource, clock: Clock
+        self,
+        name: str,
+        pool: Pool,
+        marks: PrimaryMarks,
+        primary: PrimarySource,
+        clock: Clock,
+        *,
+        timeout_s: float,
     ) -> None:
         self.name = name
         self.known: Known | None = None
@@ -56,6 +64,7 @@ class Replica:
         self._marks = marks
         self._primary = primary
         self._clock = clock
+        self._own_writes = RecentWrites(pool, clock, timeout_s=timeout_s, statement=WRITES_SEEN)
 
     @property
     def lag_s(self) -> float:
@@ -91,15 +100,27 @@ class Replica:
         return await self._pool.run(read, timeout_s=timeout_s, idempotent=False)
 
     async def writes(self, snapshot: Snapshot, *, now: bool) -> Writes | None:
-        """See `RankSource.writes`: by what the primary has, which is not less."""
-        if self.known is None or self.known.horizon < snapshot.horizon:
+        """See `RankSource.writes`: by what the primary has, which is not less; where that does not
+        answer, by what was replayed here.
+        """
+        known = self.known
+        if known is None or known.horizon < snapshot.horizon:
             # It may lack what the snapshot has, and nobody counts that.
             return None
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 return await self._primary.writes(snapshot, now=now)
         except (StandingsError, TimeoutError):
+            as_of_ms = self._as_of_ms(known)
+        if as_of_ms < snapshot.read_ms:
+            # What the snapshot has beyond it, nobody counts either.
             return None
+        writes = await self._own_writes.since(snapshot, now=now)
+        return (
+            None
+            if writes.counts is None
+            else replace(writes, as_of_ms=min(writes.as_of_ms, as_of_ms), least_ms=snapshot.read_ms)
+        )
 
     async def look(self) -> None:
         """Finds out how old its state is, past its breaker. Cost: one round trip."""

@@ -37,14 +37,16 @@ class PostgresSnapshots:
         read = SeasonRead(self._source, season_number, ALL_SHARDS, None, _TIMEOUT_S)
         nothing = dict.fromkeys(ALL_SHARDS, b"")
         top = await read.ask(WINDOW, nothing, **span(b"", 0, TOP_ROWS_MAX, KeyRange()))
+        sketches = [await self._sketch(season_number, shard) for shard in ALL_SHARDS]
         return Snapshot(
             season_number=season_number,
             made_ms=made_ms,
+            read_ms=self._clock.now_ms() + 1,
             caught_up_ms=made_ms,
             horizon=point.horizon,
             ledger=point.ledger,
             epoch=0,
-            sketches=[await self._sketch(season_number, shard) for shard in ALL_SHARDS],
+            sketches=sketches,
             top=Top(top.below, whole=len(top.below) < TOP_ROWS_MAX),
         )
 

@@ -28,6 +28,7 @@ def snapshot_of(
     return Snapshot(
         season_number=season_number,
         made_ms=made_ms,
+        read_ms=made_ms + 1,
         caught_up_ms=made_ms,
         horizon=horizon,
         ledger=ledger,

@@ -186,7 +186,7 @@ async def test_the_database_tells_bounds_that_hold(
     seed: int,
 ) -> None:
     """Far down a board that was written to since the snapshot: rows are exact, counts within what
-    the view says; also on a replica that has followed.
+    the view says; also on a replica that has followed, with the primary or without.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank_season, "_HEADS_MAX", 40)
@@ -199,7 +199,7 @@ async def test_the_database_tells_bounds_that_hold(
         await scene.submit(users[::7] + scene.newcomers(scene.dice.choice([0, 5])))
         await rungs.follow()
 
-        for reads in (rungs.database, rungs.replica):
+        for reads in (rungs.database, rungs.replica, rungs.alone):
             for _ in range(5):
                 await check_bounds(scene, reads, users, Freshness({0: (snapshot.horizon,)}))
         await rungs.kept.boards.delete(scene.board.spec.board_id, etag="")
@@ -257,6 +257,33 @@ async def test_a_large_board_without_a_snapshot_is_not_counted(rungs: Rungs) -> 
                 await rungs.database.page_at(scene.season, offset=offset, limit=15, fresh=ANY)
         with pytest.raises(IndexUnavailable):
             await rungs.database.count_before(scene.season, [b"\xff"], shards=ALL_SHARDS, fresh=ANY)
+
+
+async def test_a_replica_does_not_count_by_a_snapshot_that_it_is_behind(rungs: Rungs) -> None:
+    """What it lacks of the snapshot is in no bounds of it; small boards it counts by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank_season, "_HEADS_MAX", 10)
+        scene = await Scene.of(rungs, _DOWN, 9, 1)
+        await scene.submit(range(1, 101))
+        await rungs.follow()
+        await rungs.standby.pause()
+        try:
+            await scene.submit(range(101, 120))
+            await scene.snapshot()
+            await rungs.watch.look()
+            for reads in (rungs.replica, rungs.alone):
+                with pytest.raises(IndexUnavailable):
+                    await reads.count_before(scene.season, [b"\xff"], shards=[1, 2], fresh=ANY)
+                counts, _ = await reads.count_before(scene.season, [b"\xff"], shards=[1], fresh=ANY)
+                assert counts == [[7]]
+        finally:
+            await rungs.standby.resume()
+        await rungs.follow()
+        for reads in (rungs.replica, rungs.alone):
+            counts, view = await reads.count_before(
+                scene.season, [b"\xff"], shards=[1, 2], fresh=ANY
+            )
+            assert holds(sum(count for (count,) in counts), view, 16)
 
 
 async def test_a_shard_without_a_whole_order_is_not_told(rungs: Rungs) -> None:
