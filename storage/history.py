@@ -33,11 +33,13 @@ limit %(limit)s
 """The next rows of a season on a shard: what is built and what is verified is the same."""
 
 FOLLOWED_TIMELINE: Final = """
-(select greatest(h.timeline_id, r.min_recovery_end_timeline)
+(select greatest(h.timeline_id, r.min_recovery_end_timeline,
+                 (select max(received_tli) from pg_stat_wal_receiver))
  from pg_control_checkpoint() h, pg_control_recovery() r)
 """
-"""The timeline of a standby by its control file. That tells the old one after a promotion which the
-standby follows, until it is written next, by a restart point at the latest."""
+"""The timeline of a standby. Who may not read pg_stat_wal_receiver (a member of pg_monitor may) has
+it of the control file alone; that tells the old one after a promotion which the standby follows,
+until it is written next, by a restart point at the latest."""
 
 
 def _ledger(timeline: str) -> str:
