@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from sharding.library import LIBRARY
 from sharding.settings import RedisSettings
 from storage.migrations import MigrationChanged, pending_migrations
+from storage.pool import Connection
 
 PROBE_TIMEOUT_S: Final = 3
 POSTGRES_VERSION_MIN: Final = 150000
@@ -51,42 +52,49 @@ class Report:
         self.findings.append(Finding(problem, remedy))
 
 
+Look = Callable[[Connection, Report], Awaitable[None]]
+"""Looks at a server that answers, and notes what is wrong."""
+
+
 async def probe_postgres(dsn: str) -> Report:
     """PostgreSQL: version and pending migrations."""
+    return await probe_server(dsn, "PostgreSQL", "STANDINGS_POSTGRES_DSN", _look_at_postgres)
+
+
+async def probe_server(dsn: str, kind: str, setting: str, look: Look) -> Report:
+    """A PostgreSQL of some kind that a setting leads to: its version, and what `look` finds."""
     try:
         parameters = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         # The driver's text would repeat the string, password and all.
-        report = Report("PostgreSQL")
+        report = Report(kind)
         report.add(
-            "STANDINGS_POSTGRES_DSN is no connection string",
+            f"{setting} is no connection string",
             "write it as postgresql://user:password@host:5432/database",
         )
         return report
     place = f"{parameters.get('host', 'localhost')}:{parameters.get('port', 5432)}"
-    report = Report(f"PostgreSQL {place}/{parameters.get('dbname', '')}")
+    report = Report(f"{kind} {place}/{parameters.get('dbname', '')}")
     try:
         async with await psycopg.AsyncConnection.connect(
             dsn, autocommit=True, connect_timeout=PROBE_TIMEOUT_S
         ) as connection:
-            await _look_at_postgres(connection, report)
+            number = connection.info.server_version
+            report.version = f"{number // 10000}.{number % 10000}"
+            if number < POSTGRES_VERSION_MIN:
+                report.add("older than PostgreSQL 15", "upgrade it; MERGE and others are missing")
+            await look(connection, report)
     except psycopg.Error as error:
         text = " ".join(str(error).split())
         secret = str(parameters.get("password") or "")
         report.add(
             f"unreachable: {text.replace(secret, '***') if secret else text}",
-            "check that it runs, STANDINGS_POSTGRES_DSN, and the way between",
+            f"check that it runs, {setting}, and the way between",
         )
     return report
 
 
-async def _look_at_postgres(
-    connection: psycopg.AsyncConnection[tuple[object, ...]], report: Report
-) -> None:
-    number = connection.info.server_version
-    report.version = f"{number // 10000}.{number % 10000}"
-    if number < POSTGRES_VERSION_MIN:
-        report.add("older than PostgreSQL 15", "upgrade it; MERGE and others are missing")
+async def _look_at_postgres(connection: Connection, report: Report) -> None:
     try:
         pending = await pending_migrations(connection)
     except MigrationChanged as error:

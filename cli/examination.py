@@ -9,6 +9,7 @@ import typer
 from bootstrap.embedded.binaries import find_postgres, find_redis, server_version
 from bootstrap.embedded.errors import BinaryMissing
 from bootstrap.probe import Report, probe_postgres, probe_redis
+from bootstrap.replica_probe import probe_replicas
 from bootstrap.settings import EmbeddedSettings, Settings, SettingsInvalid
 
 
@@ -33,7 +34,10 @@ async def _reports() -> Sequence[Report]:
     if settings.postgres.dsn is None:
         reports.append(_embedded_postgres(settings.embedded))
     else:
-        reports.append(await probe_postgres(settings.postgres.dsn.get_secret_value()))
+        dsn = settings.postgres.dsn.get_secret_value()
+        reports.append(await probe_postgres(dsn))
+        replicas = [one.get_secret_value() for one in settings.postgres.replica_dsns]
+        reports.extend(await probe_replicas(dsn, replicas))
     if settings.redis.nodes:
         reports.extend(await probe_redis(settings.redis))
     else:

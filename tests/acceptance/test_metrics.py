@@ -52,7 +52,9 @@ OF_GUARDS = {"standings_breaker_slow_rate", "standings_retry_budget_denied"}
 OF_BUGS = {"standings_shadow_differences"}
 OF_SUPERVISORS = {"standings_worker_ends", "standings_worker_memory_bytes"}
 """tests/acceptance/test_workers.py looks at them."""
-ELSEWHERE = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS | OF_SUPERVISORS
+OF_REPLICAS = {"standings_database_reads", "standings_replica_lag_seconds"}
+"""tests/acceptance/test_replicas.py looks at them."""
+ELSEWHERE = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS | OF_SUPERVISORS | OF_REPLICAS
 USERS = range(1, 201)
 
 

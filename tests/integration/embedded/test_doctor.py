@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from sharding.library import LIBRARY
+from tests.fixtures.standby import Standby
 
 
 def _doctor(**settings: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +57,45 @@ async def test_what_is_missing(empty_database: str, redis_faults: EmbeddedRedisC
     assert "-> standings migrate" in found.stdout
     assert "allkeys-lru" in found.stdout
     assert f"FAIL  Redis {redis_faults.addresses[5]}\n      unreachable" in found.stdout
+
+
+async def test_replicas(
+    database: str,
+    postgres: EmbeddedPostgres,
+    redis_cluster: EmbeddedRedisCluster,
+    standby: Standby,
+) -> None:
+    """One that follows is well; the primary is none, nor is what has another database, and one
+    that does not replay is told by how much.
+    """
+    await _load_functions(redis_cluster)
+    await standby.follow()
+    good = standby.dsn_of(database)
+    named = {"POSTGRES_DSN": database, "REDIS_NODES": redis_cluster.addresses[0]}
+
+    found = _doctor(**named, POSTGRES_REPLICA_DSNS=good)
+    (line,) = [line for line in found.stdout.splitlines() if "replica-1" in line]
+    assert line.startswith(f"ok    PostgreSQL replica-1 127.0.0.1:{standby.server.port}/")
+    assert "follows within" in line
+    assert found.returncode == 0
+
+    others = [database, standby.server.dsn, "postgresql://u:hush-hush@127.0.0.1:1/none"]
+    found = _doctor(**named, POSTGRES_REPLICA_DSNS=",".join(others))
+    assert found.returncode == 1
+    assert "no standby" in found.stdout
+    assert "of another database than the primary" in found.stdout
+    assert "STANDINGS_POSTGRES_REPLICA_DSNS, and the way between" in found.stdout
+    assert "hush" not in found.stdout + found.stderr
+
+    await standby.pause()
+    try:
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            await connection.execute("create table ours (number integer)")
+        found = _doctor(**named, POSTGRES_REPLICA_DSNS=good)
+    finally:
+        await standby.resume()
+    assert "bytes of log" in found.stdout
+    assert found.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,42 @@ def test_every_form_of_connection_string_is_taken(dsn: str) -> None:
     assert Settings.load({"STANDINGS_POSTGRES_DSN": dsn}).postgres.dsn is not None
 
 
+@pytest.mark.parametrize(
+    ("text", "dsns"),
+    [
+        ("", []),
+        ("host=a dbname=x", ["host=a dbname=x"]),
+        ("host=a, postgresql://u:p@b/x ,host=c", ["host=a", "postgresql://u:p@b/x", "host=c"]),
+        ('["host=a,b dbname=x", "host=c"]', ["host=a,b dbname=x", "host=c"]),
+    ],
+)
+def test_replicas_are_a_list(text: str, dsns: list[str]) -> None:
+    """With commas between, or of JSON where one has a comma in itself; a child has the same."""
+    settings = Settings.load({"STANDINGS_POSTGRES_REPLICA_DSNS": text})
+
+    assert [one.get_secret_value() for one in settings.postgres.replica_dsns] == dsns
+    assert Settings.load(settings.environment()) == settings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host=a,postgresql://u:hunter2/secret@db/x",
+        '["host=a password=hunter2 secret"]',
+        '["host=a password=hunter2',
+        '[{"password": "hunter2"}]',
+        ",".join(["host=hunter2"] * 9),
+    ],
+)
+def test_replicas_that_cannot_be_read_are_not_quoted(text: str) -> None:
+    """Nor are more than eight of them taken."""
+    with pytest.raises(SettingsInvalid) as caught:
+        Settings.load({"STANDINGS_POSTGRES_REPLICA_DSNS": text})
+
+    assert "STANDINGS_POSTGRES_REPLICA_DSNS" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_child_loads_the_same_settings() -> None:
     """Through its environment, what was set after the start and the secrets too."""
     settings = Settings.load(
