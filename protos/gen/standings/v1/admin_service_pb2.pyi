@@ -371,8 +371,8 @@ class Breaker(google.protobuf.message.Message):
     OVERRIDE_FIELD_NUMBER: builtins.int
     WORKERS_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """"redis/shard-07", "postgres/write", "postgres/read", "postgres/jobs", or a parent of several:
-    "redis", "postgres".
+    """"redis/shard-07", "postgres/write", "postgres/read", "postgres/jobs", "postgres/replica-1", or a
+    parent of several: "redis", "postgres".
     """
     state: Global___BreakerState.ValueType
     """The worst that any worker makes of it."""

@@ -411,10 +411,11 @@ class ReadMeta(google.protobuf.message.Message):
     exactness: Global___Exactness.ValueType
     """How sharply its ranks are known."""
     stale: builtins.bool
-    """True when newer submissions may be missing from it: it comes from a cache, or nobody has
-    confirmed for 5 s or more that the index holds all that PostgreSQL has, which is done about
-    once a second. A submission that was answered with indexed = false may be missing until then;
-    a read with its consistency_token is not answered without it.
+    """True when newer submissions may be missing from it: it comes from a cache, from a replica of
+    PostgreSQL or from a snapshot, or nobody has confirmed for 5 s or more that the index holds all
+    that PostgreSQL has, which is done about once a second. A submission that was answered with
+    indexed = false may be missing until then; a read with its consistency_token is not answered
+    without it.
     """
     epoch: builtins.int
     """Grows when the season's index is rebuilt."""
