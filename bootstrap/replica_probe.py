@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-import psycopg
-
-from bootstrap.probe import PROBE_TIMEOUT_S, Report, probe_server
+from bootstrap.probe import Report, probe_server
 from storage.guarding import replica_breakers
 from storage.pool import Connection
 from storage.positions import Position, position_of
@@ -36,13 +34,13 @@ async def probe_replicas(primary_dsn: str, dsns: Sequence[str]) -> Sequence[Repo
 
 async def _primary_position(dsn: str) -> Position | None:
     """Where the primary is; None where it does not say, which its own report tells."""
-    try:
-        async with await psycopg.AsyncConnection.connect(
-            dsn, autocommit=True, connect_timeout=PROBE_TIMEOUT_S
-        ) as connection:
-            return await position_of(connection)
-    except psycopg.Error:
-        return None
+    seen: list[Position] = []
+
+    async def look(connection: Connection, _report: Report) -> None:
+        seen.append(await position_of(connection))
+
+    await probe_server(dsn, "PostgreSQL", "STANDINGS_POSTGRES_DSN", look)
+    return seen[0] if seen else None
 
 
 async def _look_at_replica(
