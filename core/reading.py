@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from core.board_directory import BoardDirectory
 from core.errors import ConsistencyTokenInvalid, SeasonNotFound, Staleness
@@ -128,7 +128,7 @@ class Reading:
             writes = self.signer.writes(options.consistency_token)
             if writes.season_number not in (0, board.season.number):
                 raise ConsistencyTokenInvalid
-            fresh = replace(fresh, xids=writes.by_shard(), ledger=writes.ledger)
+            fresh = Freshness(writes.by_shard(), writes.ledger, options.max_staleness_ms)
         partial = options.allow_partial and self.partial_entries is not None
         return Question(
             board=board,

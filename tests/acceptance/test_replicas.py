@@ -371,10 +371,16 @@ async def test_a_replica_dies_and_comes_back(
             assert meta.source is Source.DATABASE
         await uses(deployed, "primary")
         assert metrics.REPLICA_LAG.labels("replica-1")._value.get() == float("inf")
+        opened = partial(_is, deployed, "postgres/replica-1", "BREAKER_STATE_OPEN")
+        assert await until(opened, timeout_s=30)
 
         await standby_faults.server.restart()
         await uses(deployed, "replica-1")
         assert await deployed.state("postgres/replica-1") == "BREAKER_STATE_CLOSED"
+
+
+async def _is(deployed: Deployment, name: str, state: str) -> bool:
+    return await deployed.state(name) == state
 
 
 async def test_a_replica_freezes(
