@@ -252,11 +252,17 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         shadow=shadow,
         machine=stores.machine,
         breakers=stores.breakers,
-        pressure=Pressure({"write": stores.write, "read": stores.read, "jobs": stores.jobs}),
+        pressure=_pressure(stores),
         measure_outbox=OutboxRows(stores.jobs),
         fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
         keep_snapshots=_snapshots(stores, index, keeping, files),
     )
+
+
+def _pressure(stores: _Stores) -> Pressure:
+    replicas = {name.rpartition("/")[2]: pool for name, pool in stores.database.pools.items()}
+    pools = {"write": stores.write, "read": stores.read, "jobs": stores.jobs}
+    return Pressure({**pools, **replicas})
 
 
 def _snapshots(
