@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from bootstrap.audit_settings import AuditSettings
 from bootstrap.chaos_settings import ChaosSettings
 from bootstrap.read_settings import ReadSettings
 from bootstrap.server_settings import ServerSettings
@@ -95,8 +96,14 @@ class Settings(BaseModel):
     chaos: ChaosSettings = ChaosSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     state: StateSettings = StateSettings()
+    audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def audit_directory(self) -> Path:
+        """Where the audit of this machine is."""
+        return self.audit.directory or self.state.directory / "audit"
 
     @classmethod
     def load(cls, environment: Mapping[str, str] = os.environ) -> Self:  # noqa: TID251  # here

@@ -26,6 +26,7 @@ from resilience.machine_worker import MachineWorker
 from resilience.metrics import PrometheusObserver
 from server import metrics
 from server.app import Server
+from server.audit.shipping import AuditShipping
 from server.health import Health
 from server.levers.fleet import FleetSync
 from server.levers.levers import levers_of
@@ -89,6 +90,9 @@ async def serving(
             asyncio.create_task(fleet.run()),
             asyncio.create_task(measure_levers(container.machine)),
             asyncio.create_task(keep_snapshots(container.keep_snapshots, settings.state.directory)),
+            asyncio.create_task(
+                AuditShipping(container.audit.ship, settings.state.directory).run()
+            ),
             asyncio.create_task(_watch_stores(container, health)),
             asyncio.create_task(measure(container)),
         ]
@@ -156,6 +160,8 @@ def _use_cases(container: Container, settings: Settings, fleet: FleetSync) -> Us
             faults_enabled=settings.server.faults,
             publish=fleet.nudge,
         ),
+        audit=container.audit.trail,
+        list_audit_events=container.audit.list_events,
         new_submission_id=SubmissionIds(clock),
     )
 

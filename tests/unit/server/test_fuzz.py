@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from resilience.machine import MachineFile
+from server.audit.describing import Known
+from server.audit.link import Audit
 from server.drain import Drain
 from server.health import Health, HealthServicer
 from server.reflection import ReflectionServicer
@@ -45,11 +47,20 @@ def _routes() -> dict[str, Route]:
         RankingServicer(use_cases, Drain()),
         BoardsServicer(use_cases.manage_boards),
         ModerationServicer(use_cases.moderate_users),
-        AdminServicer(use_cases.list_shards, use_cases.levers, drain, use_cases.index_operations),
+        AdminServicer(
+            use_cases.list_shards,
+            use_cases.levers,
+            drain,
+            use_cases.index_operations,
+            use_cases.list_audit_events,
+        ),
         HealthServicer(health),
         ReflectionServicer(("standings.v1.RankingService",)),
     )
-    chain = default_chain(in_flight_max=10, deadline_max_s=60, slow_call_s=60)
+    known = Known(use_cases.levers, use_cases.manage_boards, use_cases.index_operations)
+    chain = default_chain(
+        in_flight_max=10, deadline_max_s=60, slow_call_s=60, audit=Audit(use_cases.audit, known)
+    )
     return dict(compose(method_table(servicers), chain))
 
 
