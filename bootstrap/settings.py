@@ -48,7 +48,8 @@ class StateSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     directory: Path = Path(".standings/state")
-    """Of one server alone; nothing in it is needed after a loss."""
+    """Of one server alone; nothing in it is needed after a loss, but what of the audit has not
+    come to PostgreSQL yet."""
 
 
 class TokenSettings(BaseModel):

@@ -149,10 +149,11 @@ async def delete_board(
 
 
 async def delete_entry(request: pb.DeleteEntryRequest, _call: CallContext, _known: Known) -> Told:
-    """Whose entry, where. Raises InvalidInput."""
+    """Whose entry, where. Not under which id, by which an anonymized user would be found. Raises
+    InvalidInput.
+    """
     board_id, user_id, season_id, _, _ = decode_deletion(request, lambda: _SOME_ID)
-    new = {"season_id": season_id, "submission_id": request.submission_id}
-    return Told(f"board/{board_id}/user/{user_id}", "", {}, new)
+    return Told(f"board/{board_id}/user/{user_id}", "", {}, {"season_id": season_id})
 
 
 async def hide_user(
@@ -182,8 +183,8 @@ def begun_operation(
 
 
 def hidden(answer: mod_pb.HideUserResponse | mod_pb.RestoreUserResponse) -> Mapping[str, Any]:
-    """Whether it changed anything, and how much."""
-    return {"changed": answer.changed, "entry_count": answer.entry_count}
+    """Whether it changed anything. Not how much, which would tell of a user who is deleted."""
+    return {"changed": answer.changed}
 
 
 def board_made(

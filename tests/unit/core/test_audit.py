@@ -53,19 +53,19 @@ def chains(draw: st.DrawFn, min_size: int = 1) -> list[AuditLine]:
     return lines
 
 
-def walked(datas: Sequence[bytes]) -> Chain:
+def walked(texts: Sequence[bytes]) -> Chain:
     """The one chain of some lines."""
     walk = Walk()
-    for data in datas:
+    for data in texts:
         walk.step(data, "file")
     (chain,) = walk.chains.values()
     return chain
 
 
-def fault_of(datas: Sequence[bytes]) -> tuple[Fault, int] | None:
+def fault_of(texts: Sequence[bytes]) -> tuple[Fault, int] | None:
     """What is found first, and at which line. Whose chain it is, a broken first line cannot say."""
     walk = Walk()
-    for data in datas:
+    for data in texts:
         walk.step(data, "file")
     found = [chain.broken for chain in walk.chains.values() if chain.broken is not None]
     return (found[0].fault, found[0].sequence) if found else None
@@ -74,10 +74,10 @@ def fault_of(datas: Sequence[bytes]) -> tuple[Fault, int] | None:
 @given(chains())
 def test_what_was_written_is_whole(lines: list[AuditLine]) -> None:
     """From its beginning or from any later line on; each line is read as it was made."""
-    datas = [line.data for line in lines]
-    assert [parse_line(data) for data in datas] == lines
+    texts = [line.data for line in lines]
+    assert [parse_line(data) for data in texts] == lines
     for start in range(len(lines)):
-        chain = walked(datas[start:])
+        chain = walked(texts[start:])
         assert (chain.whole, chain.first, chain.last) == (True, start + 1, len(lines))
 
 
@@ -88,10 +88,10 @@ def test_a_changed_byte_is_found(lines: list[AuditLine], data: st.DataObject) ->
     old = lines[place].data
     at = data.draw(st.integers(0, len(old) - 1))
     new = bytes([data.draw(st.integers(0, 255).filter(lambda byte: byte != old[at]))])
-    datas = [line.data for line in lines]
-    datas[place] = old[:at] + new + old[at + 1 :]
+    texts = [line.data for line in lines]
+    texts[place] = old[:at] + new + old[at + 1 :]
 
-    assert fault_of(datas) == (Fault.EDITED, place + 1)
+    assert fault_of(texts) == (Fault.EDITED, place + 1)
 
 
 @given(chains(min_size=2), st.data())
@@ -101,21 +101,21 @@ def test_a_line_that_was_made_anew_is_found(lines: list[AuditLine], data: st.Dat
     before = lines[place - 1].head if place else Head(CHAIN)
     content = {**lines[place].content, "reason": "something else"}
     forged = next_line(before, content, time_ms_of(lines[place].time))
-    datas = [line.data for line in lines]
-    datas[place] = forged.data
+    texts = [line.data for line in lines]
+    texts[place] = forged.data
 
     assert forged.hash != lines[place].hash
-    assert fault_of(datas) == (Fault.EXCHANGED, place + 2)
+    assert fault_of(texts) == (Fault.EXCHANGED, place + 2)
 
 
 @given(chains(min_size=3), st.data())
 def test_a_removed_line_is_found(lines: list[AuditLine], data: st.DataObject) -> None:
     """Anywhere but at the ends, which PostgreSQL's copy and older files show."""
     place = data.draw(st.integers(1, len(lines) - 2))
-    datas = [line.data for line in lines]
-    del datas[place]
+    texts = [line.data for line in lines]
+    del texts[place]
 
-    assert fault_of(datas) == (Fault.REMOVED, place + 1)
+    assert fault_of(texts) == (Fault.REMOVED, place + 1)
 
 
 @given(chains(min_size=3), st.data())
@@ -123,11 +123,11 @@ def test_lines_in_another_order_are_found(lines: list[AuditLine], data: st.DataO
     """Two that changed places, and one that stands twice."""
     here = data.draw(st.integers(1, len(lines) - 2))
     there = data.draw(st.integers(here + 1, len(lines) - 1))
-    datas = [line.data for line in lines]
-    twice = [*datas[: there + 1], datas[here], *datas[there + 1 :]]
-    datas[here], datas[there] = datas[there], datas[here]
+    texts = [line.data for line in lines]
+    twice = [*texts[: there + 1], texts[here], *texts[there + 1 :]]
+    texts[here], texts[there] = texts[there], texts[here]
 
-    assert fault_of(datas) == (Fault.REORDERED, here + 1)
+    assert fault_of(texts) == (Fault.REORDERED, here + 1)
     assert fault_of(twice) == (Fault.REORDERED, here + 1)
 
 
@@ -137,8 +137,8 @@ def test_a_cut_end_is_found_in_the_copy(lines: list[AuditLine], data: st.DataObj
     new has not been shipped yet.
     """
     kept = data.draw(st.integers(1, len(lines) - 1))
-    datas = [line.data for line in lines]
-    short, whole = walked(datas[:kept]), walked(datas)
+    texts = [line.data for line in lines]
+    short, whole = walked(texts[:kept]), walked(texts)
 
     assert short.whole
     (finding,) = compare({CHAIN: short}, {CHAIN: whole})

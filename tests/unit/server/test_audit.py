@@ -323,7 +323,7 @@ async def test_events_over_the_wire(serving: Serving) -> None:
     assert (hidden.chain, hidden.sequence, hidden.hash) == (
         *(audit.chain, 1, audit.written[0].hash),
     )
-    assert MessageToDict(hidden.result) == {"changed": True, "entry_count": 2}
+    assert MessageToDict(hidden.result) == {"changed": True}
     assert hidden.time.ToMilliseconds() == 1_700_000_000_000
     assert hidden.end_time.ToMilliseconds() == 1_700_000_000_001
     assert MessageToDict(breaker.new_values) == {
@@ -382,3 +382,15 @@ async def test_a_token_belongs_to_its_question(serving: Serving) -> None:
         )
 
     assert caught.value.code() is StatusCode.INVALID_ARGUMENT
+
+
+async def test_of_a_user_the_number_alone_is_told(serving: Serving) -> None:
+    """What stays when the user is deleted: not which submission, nor how much there was of it."""
+    for name in ("RankingService/DeleteEntry", "ModerationService/DeleteUser"):
+        await called(serving, name)
+    deletion, _, erasure, erased = (line.content for line in serving.fakes.audit.written)
+
+    assert deletion["new"] == {"season_id": ""}
+    assert (deletion["old"], erasure["old"]) == ({}, {})
+    assert erasure["new"] == {"erasure": "ERASE"}
+    assert erased["result"] == {}
