@@ -18,12 +18,15 @@ from core.audit_ports import AuditEvent, AuditFilter, AuditPoint
 
 
 class MemoryAudit:
-    """The `AuditFile` and the `AuditArchive` port over a list. `error` is what each call raises."""
+    """The `AuditFile` and the `AuditArchive` port over a list. `error` is what each call raises;
+    `asked` has a word for each page that was read.
+    """
 
     def __init__(self, chain: str = "a" * 32) -> None:
         self.chain = chain
         self.written: list[AuditLine] = []
         self.error: Exception | None = None
+        self.asked: list[str] = []
 
     @property
     def told(self) -> list[tuple[str, str, str]]:
@@ -76,6 +79,7 @@ class MemoryAudit:
         self, wanted: AuditFilter, *, before: AuditPoint | None, limit: int
     ) -> Sequence[AuditEvent]:
         """Newest first; filtered by actor alone."""
+        self.asked.append("page")
         self._may()
         return [
             event
