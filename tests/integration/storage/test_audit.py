@@ -14,7 +14,6 @@ from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.waiting import until
 from core.audit_lines import Action, Head, next_line
 from core.audit_ports import AuditFilter, AuditPoint
-from core.clock import SystemClock
 from core.errors import AuditBroken, LedgerUnavailable
 from core.list_audit_events import ListAuditEvents
 from core.ship_audit import ShipAudit
@@ -28,6 +27,24 @@ pytestmark = pytest.mark.both_postgres
 
 HIDE = "standings.v1.ModerationService/HideUser"
 SIGNER = TokenSigner([b"secret"])
+
+
+class Clock:
+    """Every look is a ms later, on whichever machine."""
+
+    ms = 1_700_000_000_000
+
+    def now_ms(self) -> int:
+        """The time."""
+        self.ms += 1
+        return self.ms
+
+    def monotonic_s(self) -> float:
+        """The same."""
+        return self.ms / 1000
+
+
+CLOCK = Clock()
 
 
 @pytest.fixture
@@ -47,7 +64,7 @@ def files(tmp_path: Path) -> AuditFiles:
 
 def machine(folder: Path) -> AuditFiles:
     """One of several."""
-    return AuditFiles(folder / "audit", SystemClock(), file_bytes_max=4096)
+    return AuditFiles(folder / "audit", CLOCK, file_bytes_max=4096)
 
 
 async def act(files: AuditFiles, *targets: str, actor: str = "ann", end: bool = True) -> None:
