@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -17,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 _ROUND_S: Final = 1.0
 """From the end of a round to the next. One in which nothing is new costs a look at a file."""
+_FINISH_S: Final = 2.0
 _LOCK: Final = "audit.lock"
 
 
@@ -40,6 +42,14 @@ class AuditShipping:
                 await asyncio.sleep(_ROUND_S)
         finally:
             os.close(lock)
+
+    async def finish(self) -> None:
+        """Ships what came last, if that takes no longer than 2 s: this machine may be gone for good
+        soon. Whichever worker does it, the lock does not matter any more.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_S):
+                await self._round()
 
     async def _round(self) -> None:
         """What fails is logged once, however long it lasts, and made good by a later round."""

@@ -24,6 +24,7 @@ from bootstrap.audit_copies import walk_files
 from bootstrap.audit_files import audit_files
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.waiting import until
+from cli.serving import serving
 from core.verify_audit import Chain
 from resilience.machine import FILE_NAME
 from standings.v1 import admin_service_pb2 as pb
@@ -313,6 +314,26 @@ async def test_workers_write_one_chain(
 
     assert 40 <= len(actions) <= tries
     assert len(actions) - len(chain.open_actions) >= 40
+
+
+async def test_what_came_last_is_shipped_at_the_end(
+    database: str, redis_cluster: EmbeddedRedisCluster
+) -> None:
+    """A server that is stopped leaves nothing on its disk alone."""
+    await empty(redis_cluster)
+    settings = settings_for(database, redis_cluster)
+    async with (
+        serving(settings, with_jobs=False) as addresses,
+        operators(addresses.admin) as admin,
+    ):
+        for _ in range(3):
+            await admin.SetBreaker(
+                pb.SetBreakerRequest(name="redis/shard-07", mode=3, reason=REASON)
+            )
+    async with await psycopg.AsyncConnection.connect(database) as connection:
+        cursor = await connection.execute("select count(*) from audit_lines")
+
+        assert await cursor.fetchone() == (6,)
 
 
 @pytest.fixture
