@@ -1,11 +1,12 @@
 # What a contributor runs. Needs git, make and python3 >= 3.11; no root, no Docker, no servers.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-once chaos chaos-short bench bench-smoke bench-reads test check fmt gen \
+.PHONY: help demo demo-once chaos chaos-short bench bench-smoke bench-reads test fuzz check fmt gen \
   baseline lock clean
 
 PYTHON ?= python3
 COUNT ?= 1000000
+FUZZ_FACTOR ?= 50
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -34,6 +35,9 @@ chaos-short: $(INSTALLED) ## The same in a few minutes: fewer rows, briefly
 
 test: $(INSTALLED) ## Run every test, on real servers that are started for it
 	$(BIN)/pytest
+
+fuzz: $(INSTALLED) ## Send damaged messages, tokens and files, FUZZ_FACTOR times as many as the tests do
+	FUZZ_FACTOR=$(FUZZ_FACTOR) $(BIN)/pytest tests/fuzz
 
 # Quick things first: the first failure ends it.
 check: $(INSTALLED) $(GEN_INSTALLED) ## Run every check that is no test

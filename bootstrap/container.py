@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from bootstrap.auditing import Audit, make_audit
 from bootstrap.cold_start import begin, look_later
 from bootstrap.errors import NotConfigured
 from bootstrap.guarding import make_breakers, make_prober, open_machine
@@ -112,6 +113,7 @@ class Container:
     fleet: FleetOverrides
     shadow: ShadowReads
     keep_snapshots: KeepSnapshots
+    audit: Audit
 
 
 @asynccontextmanager
@@ -256,6 +258,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         measure_outbox=OutboxRows(stores.jobs),
         fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
         keep_snapshots=_snapshots(stores, index, keeping, files),
+        audit=make_audit(settings, stores.jobs, signer),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from bootstrap.audit_settings import AuditSettings
 from bootstrap.chaos_settings import ChaosSettings
 from bootstrap.read_settings import ReadSettings
 from bootstrap.server_settings import ServerSettings
@@ -48,7 +49,8 @@ class StateSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     directory: Path = Path(".standings/state")
-    """Of one server alone; nothing in it is needed after a loss."""
+    """Of one server alone; nothing in it is needed after a loss, but what of the audit has not
+    come to PostgreSQL yet."""
 
 
 class TokenSettings(BaseModel):
@@ -96,8 +98,14 @@ class Settings(BaseModel):
     chaos: ChaosSettings = ChaosSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     state: StateSettings = StateSettings()
+    audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def audit_directory(self) -> Path:
+        """Where the audit of this machine is."""
+        return self.audit.directory or self.state.directory / "audit"
 
     @classmethod
     def load(cls, environment: Mapping[str, str] = os.environ) -> Self:  # noqa: TID251  # here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from cli.audit import audit
 from cli.bench import bench
 from cli.breakers import breakers
 from cli.chaos import chaos
@@ -32,6 +33,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(breakers, name="breakers")
+app.add_typer(audit, name="audit")
 app.command(hidden=True)(worker)
 
 

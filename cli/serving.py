@@ -26,6 +26,7 @@ from resilience.machine_worker import MachineWorker
 from resilience.metrics import PrometheusObserver
 from server import metrics
 from server.app import Server
+from server.audit.shipping import AuditShipping
 from server.health import Health
 from server.levers.fleet import FleetSync
 from server.levers.levers import levers_of
@@ -77,6 +78,7 @@ async def serving(
         fleet = FleetSync(
             container.machine, container.fleet, SystemClock(), settings.state.directory
         )
+        shipping = AuditShipping(container.audit.ship, settings.state.directory)
         use_cases = _use_cases(container, settings, fleet)
         server = Server(use_cases, settings.server, health, listener)
         try:
@@ -89,6 +91,7 @@ async def serving(
             asyncio.create_task(fleet.run()),
             asyncio.create_task(measure_levers(container.machine)),
             asyncio.create_task(keep_snapshots(container.keep_snapshots, settings.state.directory)),
+            asyncio.create_task(shipping.run()),
             asyncio.create_task(_watch_stores(container, health)),
             asyncio.create_task(measure(container)),
         ]
@@ -103,7 +106,10 @@ async def serving(
                 health=health,
             )
         finally:
-            await server.stop(hurried=hurry is not None and hurry.is_set())
+            hurried = hurry is not None and hurry.is_set()
+            await server.stop(hurried=hurried)
+            if not hurried:
+                await shipping.finish()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -156,6 +162,8 @@ def _use_cases(container: Container, settings: Settings, fleet: FleetSync) -> Us
             faults_enabled=settings.server.faults,
             publish=fleet.nudge,
         ),
+        audit=container.audit.trail,
+        list_audit_events=container.audit.list_events,
         new_submission_id=SubmissionIds(clock),
     )
 

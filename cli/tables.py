@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from server.admin_client import BreakerRow, OperationShardRow, ShardRow, WorkerRow
+from server.admin_client import AuditRow, BreakerRow, OperationShardRow, ShardRow, WorkerRow
 
 _USERS_MAX: Final = 5
 """Of those that differ: the first, to begin with."""
@@ -94,6 +94,27 @@ def operation_table(rows: Sequence[OperationShardRow]) -> Table:
             "rebuilt" if row.rebuilt else "",
         )
     return table
+
+
+def audit_table(rows: Sequence[AuditRow]) -> Table:
+    """Events of the audit: who did what, and what became of it."""
+    table = _table("time", "actor", "method", "target", "status", "from", "to", "reason")
+    for row in rows:
+        table.add_row(
+            f"{row.time:%Y-%m-%d %H:%M:%S}",
+            escape(row.actor),
+            row.method.rpartition("/")[2],
+            escape(row.target),
+            row.status or "not known",
+            _values(row.old_values),
+            _values(row.new_values),
+            escape(row.reason),
+        )
+    return table
+
+
+def _values(values: Mapping[str, object]) -> str:
+    return escape(", ".join(f"{name}={value}" for name, value in values.items()))
 
 
 def _table(*columns: str) -> Table:

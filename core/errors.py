@@ -22,6 +22,8 @@
     |  |  |- IndexUnavailable
     |  |  |- IndexUnbuilt           it does not hold this season yet
     |  |  `- ReadBehind             it does not show the caller's own write yet
+    |  |- AuditUnavailable          the audit cannot be written, or not be read; nothing was done
+    |  |  `- AuditBroken            its lines are not what they were
     |  |- Staleness                 no answer is as fresh as the caller wants it
     |  `- Draining                  this worker is going away
     |- WriteConflict                the database refused the write for another's sake
@@ -242,6 +244,22 @@ class ReadBehind(ShardsMissing):
 
     reason = "READ_BEHIND"
     text = "the write of the consistency token is not visible yet"
+
+
+class AuditUnavailable(Unavailable):
+    """What has to be recorded cannot be, or what was recorded cannot be read; nothing was done."""
+
+    reason = "AUDIT_UNAVAILABLE"
+    retry_after_ms: int = 1_000
+
+    def __init__(self) -> None:
+        super().__init__("the audit of this server cannot be used now; nothing was done")
+
+
+class AuditBroken(AuditUnavailable):
+    """The audit of this machine is not what was written: somebody has to look at it first."""
+
+    reason = "AUDIT_BROKEN"
 
 
 class Staleness(Unavailable):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from core.board_directory import BoardDirectory
 from core.index_removals import IndexRemovals
 from core.removal_ports import Removal
-from core.types import AuditNote, Board, Erasure
+from core.types import Board, Erasure
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ModerateUsers:
 
     `indexed` and the token speak of all that was done to the user's entries so far, by this call
     and by earlier ones; the token is good for reads of every board. Each raises LedgerUnavailable
-    and WriteConflict, and may then be called again. Cost: ten round trips to PostgreSQL, five for
+    and WriteConflict, and may then be called again. Cost: nine round trips to PostgreSQL, five for
     every 1,000 seasons, and one to the index for each transaction that changed entries.
     """
 
@@ -60,9 +60,9 @@ class ModerateUsers:
     removal: Removal
     showing: IndexRemovals
 
-    async def hide(self, user_id: int, board_id: str, note: AuditNote) -> UserHidden:
+    async def hide(self, user_id: int, board_id: str) -> UserHidden:
         """Hides a user's entries from everybody else. Raises BoardNotFound."""
-        done = await self.removal.hide(user_id, await self._board(board_id), note)
+        done = await self.removal.hide(user_id, await self._board(board_id))
         shown = await self.showing.show(user_id, done.sweep)
         return UserHidden(
             changed=done.changed,
@@ -71,9 +71,9 @@ class ModerateUsers:
             consistency_token=shown.consistency_token,
         )
 
-    async def restore(self, user_id: int, board_id: str, note: AuditNote) -> UserRestored:
+    async def restore(self, user_id: int, board_id: str) -> UserRestored:
         """Takes one hiding back. Raises BoardNotFound."""
-        done = await self.removal.restore(user_id, await self._board(board_id), note)
+        done = await self.removal.restore(user_id, await self._board(board_id))
         shown = await self.showing.show(user_id, done.sweep)
         return UserRestored(
             changed=done.changed,
@@ -83,9 +83,9 @@ class ModerateUsers:
             consistency_token=shown.consistency_token,
         )
 
-    async def delete(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeleted:
+    async def delete(self, user_id: int, erasure: Erasure) -> UserDeleted:
         """Deletes a user from everywhere, or tells how far that is; a job erases submissions."""
-        done = await self.removal.delete_user(user_id, erasure, note)
+        done = await self.removal.delete_user(user_id, erasure)
         shown = await self.showing.show(user_id, done.sweep)
         return UserDeleted(
             erasure=done.erasure,

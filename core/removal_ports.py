@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.types import AuditNote, Board, Erasure, IndexChange, Outcome, Season, Standing
+from core.types import Board, Erasure, IndexChange, Outcome, Season, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ class Removal(Protocol):
         SubmissionIdInFuture, and then nothing is stored.
         """
 
-    async def hide(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
+    async def hide(self, user_id: int, board: Board | None) -> Hiding:
         """Hides a user's entries, those to come as well."""
 
-    async def restore(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
+    async def restore(self, user_id: int, board: Board | None) -> Hiding:
         """Takes a hiding back."""
 
-    async def delete_user(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeletion:
+    async def delete_user(self, user_id: int, erasure: Erasure) -> UserDeletion:
         """Begins a deletion, or tells of the last one where one is under way or where nothing of
         the user has come since. One that is under way is made stricter, if that is asked for.
         """

@@ -26,6 +26,7 @@ _ENTRIES_PAGE: Final = b"e2"
 _BOARDS_PAGE: Final = b"b1"
 _CONSISTENCY: Final = b"c2"
 _WATCH: Final = b"w1"
+_AUDIT_PAGE: Final = b"a1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,21 @@ class TokenSigner:
         if body is None:
             raise PageTokenInvalid
         return body.decode()
+
+    def audit_page(self, time: str, chain: str, sequence: int, *, question: bytes) -> str:
+        """The token of the page of a question that begins behind an event of the audit."""
+        body = f"{time} {chain} {sequence}"
+        return self._seal(_AUDIT_PAGE, body.encode(), question)
+
+    def audit_point(self, token: str, *, question: bytes) -> tuple[str, str, int]:
+        """Time, chain and number of the event that a page begins behind. Raises PageTokenInvalid,
+        also for the token of another question.
+        """
+        body = self._open(_AUDIT_PAGE, token, question)
+        if body is None:
+            raise PageTokenInvalid
+        time, chain, sequence = body.decode().split(" ")
+        return time, chain, int(sequence)
 
     def watch_state(self, *, season_number: int, question: bytes, state: bytes) -> str:
         """The token of what a watcher of a question has seen, by the digest of that state."""

@@ -271,7 +271,7 @@ class Erasure(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditNote:
-    """Who does something, why, and in which call; for the audit."""
+    """Who set a lever, why, and in which call; told to those who find it."""
 
     actor: str
     reason: str

@@ -24,6 +24,7 @@ _HEAD: Final = struct.Struct("<IQQQ")
 """Process, when it started, generation seen, when it was written."""
 _READING: Final = struct.Struct("<Bffq")
 _TRIES_MAX: Final = 3
+_STATES: Final = frozenset(State)
 _ENDED: Final = frozenset(b"ZX")
 """States of a process that nobody has buried yet."""
 
@@ -104,7 +105,10 @@ class Lines:
         if checksum != zlib.crc32(raw[_CHECKSUM.size : end]):
             return None
         pid, started, seen, written_ns = _HEAD.unpack_from(raw, _CHECKSUM.size)
-        readings = map(Reading._make, _READING.iter_unpack(raw[_CHECKSUM.size + _HEAD.size : end]))
+        rows = _READING.iter_unpack(raw[_CHECKSUM.size + _HEAD.size : end])
+        readings = [Reading._make(row) for row in rows]
+        if not all(reading.state in _STATES for reading in readings):
+            return None
         return WorkerLine(
             worker, pid, started, seen, written_ns, dict(zip(self._names, readings, strict=True))
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,8 +10,10 @@ from typing import Final
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from server.audit.table import AUDIT
 from server.health_probe import reachable
 from standings.v1 import admin_service_pb2 as pb
 from standings.v1 import admin_service_pb2_grpc as pb_grpc
@@ -109,6 +111,48 @@ class OperationRow:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuditQuestion:
+    """Which events are asked for; what is empty admits all. `method` may be the last word of it,
+    such as "HideUser". Times without a zone are UTC.
+    """
+
+    actor: str = ""
+    method: str = ""
+    target: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """An event of the audit; `status` is empty where nobody knows what became of it."""
+
+    time: datetime
+    actor: str
+    peer: str
+    method: str
+    target: str
+    reason: str
+    request_id: str
+    old_values: Mapping[str, object]
+    new_values: Mapping[str, object]
+    status: str
+    result: Mapping[str, object]
+    chain: str
+    sequence: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRows:
+    """A page of events, newest first. `from_file`: of one machine alone."""
+
+    rows: Sequence[AuditRow]
+    next_page_token: str
+    from_file: bool
+
+
 class AdminClient:
     """Calls to one server; `connect` makes it. Every call raises AdminCallFailed."""
 
@@ -199,6 +243,29 @@ class AdminClient:
         except grpc.RpcError as error:
             raise AdminCallFailed(error, self._address) from error
 
+    async def audit_events(
+        self, question: AuditQuestion, *, page_size: int, page_token: str = ""
+    ) -> AuditRows:
+        """A page of the audit."""
+        request = pb.ListAuditEventsRequest(
+            page_size=page_size,
+            page_token=page_token,
+            actor=question.actor,
+            method=_full_method(question.method),
+            target=question.target,
+            start_time=_timestamp(question.since),
+            end_time=_timestamp(question.until),
+        )
+        try:
+            answer = await self._stub.ListAuditEvents(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise AdminCallFailed(error, self._address) from error
+        return AuditRows(
+            rows=[_event(one) for one in answer.events],
+            next_page_token=answer.next_page_token,
+            from_file=answer.source == pb.AUDIT_SOURCE_FILE,
+        )
+
 
 @asynccontextmanager
 async def connect(address: str) -> AsyncIterator[AdminClient]:
@@ -274,6 +341,39 @@ def _operation_shard(shard: pb.OperationShard) -> OperationShardRow:
         user_ids=list(shard.user_ids),
         rebuilt=shard.rebuilt,
     )
+
+
+def _event(one: pb.AuditEvent) -> AuditRow:
+    return AuditRow(
+        time=_moment(one.time),
+        actor=one.actor,
+        peer=one.peer,
+        method=one.method,
+        target=one.target,
+        reason=one.reason,
+        request_id=one.request_id,
+        old_values=MessageToDict(one.old_values),
+        new_values=MessageToDict(one.new_values),
+        status=one.status,
+        result=MessageToDict(one.result),
+        chain=one.chain,
+        sequence=one.sequence,
+        hash=one.hash,
+    )
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    moment = Timestamp()
+    moment.FromDatetime(time)
+    return moment
+
+
+def _full_method(name: str) -> str:
+    """A method by its last word, where an audited one ends with it."""
+    found = (path for path in AUDIT if path.rpartition("/")[2] == name)
+    return next(found, name).removeprefix("/")
 
 
 def _state(state: pb.BreakerState.ValueType) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from bootstrap.server_settings import ServerSettings
+from server.audit.describing import Known
+from server.audit.link import Audit
 from server.drain import Drain
 from server.health import Health, HealthServicer
 from server.reflection import ReflectionServicer
@@ -40,6 +42,8 @@ class Server:
         self._settings = settings
         self._health = health
         self._drain = Drain()
+        known = Known(use_cases.levers, use_cases.manage_boards, use_cases.index_operations)
+        self._audit = Audit(use_cases.audit, known)
         self._public = self._listener(
             (
                 RankingServicer(use_cases, self._drain),
@@ -55,6 +59,7 @@ class Server:
                     use_cases.levers,
                     self._drain,
                     use_cases.index_operations,
+                    use_cases.list_audit_events,
                 ),
             ),
             GrpcioListener,
@@ -114,5 +119,6 @@ class Server:
             in_flight_max=self._settings.in_flight_max,
             deadline_max_s=self._settings.deadline_max_s,
             slow_call_s=self._settings.slow_call_s,
+            audit=self._audit,
         )
         return make(compose(method_table(all_servicers), chain), self._settings)

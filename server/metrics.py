@@ -49,6 +49,20 @@ FAULTS: Final = Gauge(
     multiprocess_mode="livemax",
 )
 
+AUDIT_UNSHIPPED: Final = Gauge(
+    "standings_audit_unshipped_lines",
+    "Lines of the machine's audit that PostgreSQL lacks; for long: they are on one disk alone.",
+    multiprocess_mode="livemax",
+)
+AUDIT_BROKEN: Final = Gauge(
+    "standings_audit_broken",
+    "1 where the machine's audit does not go on from what PostgreSQL has: somebody changed one.",
+    multiprocess_mode="livemax",
+)
+AUDIT_REFUSED: Final = Counter(
+    "standings_audit_refused", "Calls refused because they could not be recorded.", ["method"]
+)
+
 WORKER_ENDS: Final = Counter(
     "standings_worker_ends",
     "Workers that have ended: died, frozen, replaced.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from core.audit_ports import AuditTrail
 from core.batch_get_entries import BatchGetEntries
 from core.delete_entry import DeleteEntry
 from core.estimate_rank import EstimateRank
@@ -12,6 +13,7 @@ from core.first_pages import FirstPages
 from core.get_percentile import GetPercentile
 from core.hot_entries import HotEntries
 from core.index_operations import IndexOperations
+from core.list_audit_events import ListAuditEvents
 from core.list_entries_around import ListEntriesAround
 from core.list_shards import ListShards
 from core.manage_boards import ManageBoards
@@ -39,4 +41,6 @@ class UseCases:
     list_shards: ListShards
     index_operations: IndexOperations
     levers: Levers
+    audit: AuditTrail
+    list_audit_events: ListAuditEvents
     new_submission_id: Callable[[], str]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from core.errors import (
     BoardNotFound,
@@ -15,7 +14,7 @@ from core.errors import (
     SubmissionIdTooOld,
 )
 from core.removal_ports import EntryDeletion, EntrySweep, Hiding, RemovedEntry, UserDeletion
-from core.types import AuditNote, Board, Erasure, IndexChange, Outcome, Season, Standing, shard_of
+from core.types import Board, Erasure, IndexChange, Outcome, Season, Standing, shard_of
 from storage.batch import StoredRow, window_of
 from storage.entry_sweeps import Swept, lock_user, look
 from storage.pool import DATA_ERRORS, Connection, Pool, Row, execute, query, refused
@@ -52,11 +51,6 @@ _SWEEP_AGAIN: Final = Statement.of("""
 insert into user_sweeps (user_id) values (%(user_id)s)
 on conflict (user_id) do update set seen_time = null, fence = null, through = 0
 """)
-_AUDIT: Final = Statement.of("""
-insert into audit_events (action, user_id, board_id, actor, reason, request_id, details)
-values (%(action)s, %(user_id)s, %(board_id)s, %(actor)s, %(reason)s, %(request_id)s,
-        %(details)s::jsonb)
-""")
 _MARK_DELETED: Final = Statement.of("""
 insert into user_marks (user_id, board_no, mark) values (%(user_id)s, 0, 2)
 on conflict do nothing
@@ -66,7 +60,7 @@ insert into user_deletions (user_id, erasure) values (%(user_id)s, %(erasure)s)
 """)
 _RAISE_ERASURE: Final = Statement.of("""
 update user_deletions set erasure = 1
-where user_id = %(user_id)s and complete_time is null and erasure = 2 returning 1
+where user_id = %(user_id)s and complete_time is null and erasure = 2
 """)
 """Submissions that were anonymized before have no user any more: nothing would find them again."""
 _LAST_DELETION: Final = Statement.of("""
@@ -128,24 +122,24 @@ class PostgresRemoval:
         except DATA_ERRORS as error:
             raise refused(error) from None
 
-    async def hide(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
-        """See `Removal.hide`. Eight round trips, five where the mark is there already, and five
+    async def hide(self, user_id: int, board: Board | None) -> Hiding:
+        """See `Removal.hide`. Seven round trips, five where the mark is there already, and five
         for every 1,000 seasons: some 5 ms.
         """
-        return await self._set_hidden(_HIDE, "hide_user", user_id, board, note)
+        return await self._set_hidden(_HIDE, user_id, board)
 
-    async def restore(self, user_id: int, board: Board | None, note: AuditNote) -> Hiding:
+    async def restore(self, user_id: int, board: Board | None) -> Hiding:
         """See `Removal.restore`. Costs as `hide`."""
-        return await self._set_hidden(_RESTORE, "restore_user", user_id, board, note)
+        return await self._set_hidden(_RESTORE, user_id, board)
 
-    async def delete_user(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeletion:
-        """See `Removal.delete_user`. Nine round trips, and six for every 1,000 seasons."""
+    async def delete_user(self, user_id: int, erasure: Erasure) -> UserDeletion:
+        """See `Removal.delete_user`. Eight round trips, and six for every 1,000 seasons."""
 
         async def decide(connection: Connection) -> bool:
-            return await _delete(connection, user_id, erasure, note, again=False)
+            return await _delete(connection, user_id, erasure, again=False)
 
         async def decide_again(connection: Connection) -> bool:
-            return await _delete(connection, user_id, erasure, note, again=True)
+            return await _delete(connection, user_id, erasure, again=True)
 
         under_way = await self._decide(decide)
         parts = await self._sweep(user_id)
@@ -162,9 +156,7 @@ class PostgresRemoval:
             sweep=_together(parts),
         )
 
-    async def _set_hidden(
-        self, statement: Statement, action: str, user_id: int, board: Board | None, note: AuditNote
-    ) -> Hiding:
+    async def _set_hidden(self, statement: Statement, user_id: int, board: Board | None) -> Hiding:
         async def decide(connection: Connection) -> tuple[bool, bool]:
             await lock_user(connection, user_id)
             where = {"user_id": user_id, "board_no": board.number if board else 0}
@@ -172,7 +164,6 @@ class PostgresRemoval:
             changed = any(row[0] for row in rows)
             if changed:
                 await execute(connection, _SWEEP_AGAIN, where)
-                await _audit(connection, action, user_id, board, note, {})
             ((still_hidden,),) = await execute(connection, _STILL_HIDDEN, where)
             return changed, still_hidden
 
@@ -227,49 +218,22 @@ def _together(parts: Sequence[Swept]) -> EntrySweep:
     )
 
 
-async def _delete(
-    connection: Connection, user_id: int, erasure: Erasure, note: AuditNote, *, again: bool
-) -> bool:
+async def _delete(connection: Connection, user_id: int, erasure: Erasure, *, again: bool) -> bool:
     """Begins a deletion or makes the one that is under way stricter; after a complete one only
     `again`. Whether one is under way now.
     """
     await lock_user(connection, user_id)
     user = {"user_id": user_id}
     rows = await execute(connection, _LAST_DELETION, user)
-    details = {"erasure": erasure.name.lower()}
     if not rows or (again and rows[0][3] is not None):
         await execute(connection, _BEGIN_DELETION, user | {"erasure": int(erasure)})
         await execute(connection, _MARK_DELETED, user)
         await execute(connection, _SWEEP_AGAIN, user)
-        await _audit(connection, "delete_user", user_id, None, note, details)
     elif rows[0][3] is not None:
         return False
-    elif erasure is Erasure.ERASE and await execute(connection, _RAISE_ERASURE, user):
-        await _audit(connection, "delete_user", user_id, None, note, details)
+    elif erasure is Erasure.ERASE:
+        await execute(connection, _RAISE_ERASURE, user)
     return True
-
-
-async def _audit(
-    connection: Connection,
-    action: str,
-    user_id: int,
-    board: Board | None,
-    note: AuditNote,
-    details: dict[str, Any],
-) -> None:
-    await execute(
-        connection,
-        _AUDIT,
-        {
-            "action": action,
-            "user_id": user_id,
-            "board_id": board.spec.board_id if board else None,
-            "actor": note.actor,
-            "reason": note.reason,
-            "request_id": note.request_id,
-            "details": json.dumps(details),
-        },
-    )
 
 
 async def _known(connection: Connection, deletion: EntryDeletion) -> RemovedEntry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,6 @@ from resilience.machine_slots import Setting
 from server.errors import FaultsDisabled, UnknownBreaker
 from server.levers.names import is_parent, matching
 from server.levers.writing import acknowledged, setting_of, written
-
-_log = logging.getLogger("server.audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +29,7 @@ class ManageFaults:
         """Sets a fault on all that the target means; returns those, by target. Raises
         FaultsDisabled, UnknownBreaker, LeversBusy.
         """
-        if not self.enabled:
-            raise FaultsDisabled
-        targets = self._targets(target)
-        _log.warning(
-            "operator injected a fault",
-            extra={
-                "target": target,
-                "kind": fault.kind.name,
-                "probability": fault.probability,
-                "latency_ms": fault.latency_ms,
-                "ttl_s": ttl_ms / 1000,
-                "actor": note.actor,
-                "reason": note.reason,
-                "request_id": note.request_id,
-            },
-        )
+        targets = self.may_inject(target)
         setting = setting_of(
             self.machine,
             self.clock,
@@ -69,17 +51,9 @@ class ManageFaults:
         """Ends those that the target means; empty: all. Returns what is left. Raises
         UnknownBreaker, LeversBusy.
         """
-        targets = self._targets(target or "*")
+        targets = self.targets(target or "*")
         ended = [name for name in self.machine.faults() if name in targets]
         if ended:
-            _log.warning(
-                "operator ended faults",
-                extra={
-                    "targets": ended,
-                    "actor": note.actor,
-                    "request_id": note.request_id,
-                },
-            )
             setting = setting_of(self.machine, self.clock, CLEARED, note, ttl_ms=0)
             generation = await written(
                 lambda: self.machine.set_faults(dict.fromkeys(ended, setting))
@@ -87,8 +61,14 @@ class ManageFaults:
             await acknowledged(self.machine, generation)
         return self.machine.faults()
 
-    def _targets(self, target: str) -> Sequence[str]:
-        """What a target means; a parent has no calls of its own."""
+    def may_inject(self, target: str) -> Sequence[str]:
+        """What a target means, if faults may be set. Raises FaultsDisabled, UnknownBreaker."""
+        if not self.enabled:
+            raise FaultsDisabled
+        return self.targets(target)
+
+    def targets(self, target: str) -> Sequence[str]:
+        """What a target means; a parent has no calls of its own. Raises UnknownBreaker."""
         if is_parent(target) and target != "*":
             raise UnknownBreaker
         return matching(self.machine.names, target)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.ports import Clock
@@ -14,8 +13,6 @@ from server.levers.list_breakers import ListBreakers
 from server.levers.names import matching, with_parents
 from server.levers.views import BreakersSet
 from server.levers.writing import acknowledged, setting_of, written
-
-_log = logging.getLogger("server.audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +29,7 @@ class SetBreaker:
 
         Waits until every worker acts on it, for a second at most.
         """
-        expand = with_parents if mode is Mode.AUTO else matching
-        names = expand(self.machine.names, name)
-        modes = self.machine.overrides()
-        # Before the effect: who finds one without a line must not have to guess.
-        _log.warning(
-            "operator set a breaker",
-            extra={
-                "breaker": name,
-                "mode": mode.name,
-                "before": {
-                    name: Mode(modes[name].kind).name if name in modes else Mode.AUTO.name
-                    for name in names
-                },
-                "ttl_s": ttl_ms / 1000,
-                "actor": note.actor,
-                "reason": note.reason,
-                "request_id": note.request_id,
-            },
-        )
+        names = [name for name, _ in self.before(name, mode)]
         setting = setting_of(self.machine, self.clock, mode, note, ttl_ms=ttl_ms)
         generation = await written(
             lambda: self.machine.set_overrides(dict.fromkeys(names, setting))
@@ -58,3 +37,14 @@ class SetBreaker:
         self.publish()
         done, laggards = await acknowledged(self.machine, generation)
         return BreakersSet(self.list_breakers(names), done, laggards)
+
+    def before(self, name: str, mode: Mode) -> Sequence[tuple[str, Mode]]:
+        """The breakers that a name means where a mode is to be set, each with the mode that it has
+        now. Raises UnknownBreaker.
+        """
+        expand = with_parents if mode is Mode.AUTO else matching
+        modes = self.machine.overrides()
+        return [
+            (name, Mode(modes[name].kind) if name in modes else Mode.AUTO)
+            for name in expand(self.machine.names, name)
+        ]

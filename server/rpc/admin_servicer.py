@@ -8,9 +8,11 @@ from typing import ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from core.index_operations import IndexOperations
+from core.list_audit_events import ListAuditEvents
 from core.list_shards import ListShards
 from server.drain import Drain
 from server.levers.levers import Levers
+from server.rpc.audit_methods import AuditMethods
 from server.rpc.breaker_methods import BreakerMethods
 from server.rpc.call import CallContext
 from server.rpc.codec.shards import encode_shard
@@ -19,7 +21,7 @@ from standings.v1 import admin_service_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
-class AdminServicer(BreakerMethods, OperationMethods):
+class AdminServicer(BreakerMethods, OperationMethods, AuditMethods):
     """Answers standings.v1.AdminService."""
 
     service: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["AdminService"]
@@ -28,6 +30,7 @@ class AdminServicer(BreakerMethods, OperationMethods):
     levers: Levers
     drain: Drain
     index_operations: IndexOperations
+    all_audit_events: ListAuditEvents
 
     async def list_shards(
         self, _request: pb.ListShardsRequest, _call: CallContext

@@ -9,7 +9,7 @@ from core.errors import Draining
 from core.types import AuditNote
 from server.drain import Drain
 from server.levers.levers import Levers
-from server.rpc.call import CallContext
+from server.rpc.call import CallContext, actor_of
 from server.rpc.codec import levers as codec
 from standings.v1 import admin_service_pb2 as pb
 
@@ -64,6 +64,8 @@ class BreakerMethods:
         self, request: pb.ClearFaultsRequest, call: CallContext
     ) -> pb.ClearFaultsResponse:
         """Ends faults."""
-        note = AuditNote(actor=call.peer, reason="", request_id=call.request_id)
+        note = AuditNote(
+            actor=actor_of(call)[: codec.ACTOR_CHARS_MAX], reason="", request_id=call.request_id
+        )
         left = await self.levers.faults.clear(request.target, note)
         return pb.ClearFaultsResponse(faults=codec.encode_faults(left))

@@ -23,3 +23,8 @@ class CallContext:
     metadata: Mapping[str, str | bytes]
     peer: str
     request_id: str = ""
+
+
+def actor_of(call: CallContext) -> str:
+    """Who acts, for the audit. Nobody is authenticated: it is where the call came from."""
+    return call.peer

@@ -7,6 +7,7 @@
     in flight     refuses calls beyond what this worker holds
     deadline      ends the call when its time is spent
     decode        bytes to message, and the answer back to bytes
+    audit         records what is to be, before it is done
     sources       counts where reads were answered
     (servicer)
 

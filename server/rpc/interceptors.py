@@ -29,7 +29,7 @@ _CALLERS_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 def default_chain(
-    *, in_flight_max: int, deadline_max_s: float, slow_call_s: float
+    *, in_flight_max: int, deadline_max_s: float, slow_call_s: float, audit: Interceptor
 ) -> tuple[Interceptor, ...]:
     """The chain of a listener, outermost first; the calls of all its methods count together."""
     return (
@@ -40,6 +40,7 @@ def default_chain(
         InFlight(in_flight_max),
         Deadline(deadline_max_s),
         Decode(),
+        audit,
         Sources(),
     )
 

@@ -14,7 +14,7 @@ from resilience.faults import Fault, FaultKind
 from resilience.machine_slots import Setting
 from resilience.overrides import Mode
 from server.levers.views import BreakersSet, BreakerView, WorkerView
-from server.rpc.call import CallContext
+from server.rpc.call import CallContext, actor_of
 from server.rpc.codec import fields
 from standings.v1 import admin_service_pb2 as pb
 
@@ -55,7 +55,7 @@ def decode_fault(request: pb.InjectFaultRequest) -> tuple[Fault, int]:
 def decode_note(
     request: pb.SetBreakerRequest | pb.InjectFaultRequest, call: CallContext
 ) -> AuditNote:
-    """Who and why. Nobody is authenticated: without a name it is where the call came from."""
+    """Who and why, for those who find it; without a name it is who calls."""
     reason, actor = request.reason, request.actor
     if not REASON_CHARS_MIN <= len(reason) <= REASON_CHARS_MAX or not fields.is_plain_text(reason):
         raise InvalidInput(
@@ -67,7 +67,7 @@ def decode_note(
         raise InvalidInput(
             "actor", f"must be at most {ACTOR_CHARS_MAX} characters without control characters"
         )
-    return AuditNote(actor or call.peer[:ACTOR_CHARS_MAX], reason, call.request_id)
+    return AuditNote(actor or actor_of(call)[:ACTOR_CHARS_MAX], reason, call.request_id)
 
 
 def encode_breaker(view: BreakerView) -> pb.Breaker:

@@ -6,8 +6,7 @@ from typing import Final
 
 from core.errors import InvalidInput
 from core.moderate_users import UserDeleted, UserHidden, UserRestored
-from core.types import AuditNote, Erasure
-from server.rpc.call import CallContext
+from core.types import Erasure
 from server.rpc.codec import fields
 from standings.v1 import moderation_service_pb2 as pb
 
@@ -27,13 +26,13 @@ def decode_erasure(request: pb.DeleteUserRequest) -> Erasure:
     return fields.known(_ERASURES, request.erasure, "erasure")
 
 
-def decode_note(reason: str, call: CallContext) -> AuditNote:
-    """What the audit is told. Nobody is authenticated: the actor is where the call came from."""
+def decode_reason(reason: str) -> str:
+    """Why, for the audit."""
     if len(reason) > REASON_CHARS_MAX or not fields.is_plain_text(reason):
         raise InvalidInput(
             "reason", f"must be at most {REASON_CHARS_MAX} characters without control characters"
         )
-    return AuditNote(actor=call.peer, reason=reason, request_id=call.request_id)
+    return reason
 
 
 def encode_hidden(done: UserHidden) -> pb.HideUserResponse:

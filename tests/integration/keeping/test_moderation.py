@@ -21,7 +21,6 @@ from core.ordering import Ordering
 from core.ports import FlushResult, Freshness
 from core.tokens import TokenSigner
 from core.types import (
-    AuditNote,
     Board,
     Erasure,
     Operator,
@@ -42,7 +41,6 @@ from tests.fixtures.redis import empty
 
 pytestmark = pytest.mark.both_engines
 
-NOTE = AuditNote(actor="mod", reason="", request_id="r1")
 USER = 21
 
 
@@ -136,7 +134,7 @@ async def test_ranks_close_up_at_once(moderated: Moderated) -> None:
     for board in (one, two):
         await moderated.submit(board, (1, 30), (USER, 20), (3, 10))
 
-    hidden = await moderated.users.hide(USER, "", NOTE)
+    hidden = await moderated.users.hide(USER, "")
 
     assert (hidden.changed, hidden.entry_count, hidden.indexed) == (True, 2, True)
     for board in (one, two):
@@ -150,13 +148,13 @@ async def test_a_restored_user_is_back_with_what_was_submitted_meanwhile(
     """As if nothing had been: old and new entries, on old and new boards."""
     old = await moderated.board("old")
     await moderated.submit(old, (1, 30), (USER, 20))
-    await moderated.users.hide(USER, "", NOTE)
+    await moderated.users.hide(USER, "")
     new = await moderated.board("new")
     await moderated.submit(old, (USER, 40))
     await moderated.submit(new, (1, 30), (USER, 20))
     assert await moderated.shown(old) == await moderated.shown(new) == [(1, 30)]
 
-    restored = await moderated.users.restore(USER, "", NOTE)
+    restored = await moderated.users.restore(USER, "")
 
     assert (restored.entry_count, restored.still_hidden, restored.indexed) == (2, False, True)
     assert await moderated.shown(old) == [(USER, 40), (1, 30)]
@@ -169,13 +167,13 @@ async def test_a_token_is_good_for_every_board(moderated: Moderated) -> None:
     for board in boards:
         await moderated.submit(board, (USER, 20))
 
-    first = await moderated.users.hide(USER, "", NOTE)
+    first = await moderated.users.hide(USER, "")
     moderated.forgotten.clear()
-    again = await moderated.users.hide(USER, "", NOTE)
+    again = await moderated.users.hide(USER, "")
     late = await moderated.kept.record(
         boards[0], [submission(USER, 30, board_id=boards[0].spec.board_id)]
     )
-    third = await moderated.users.hide(USER, "", NOTE)
+    third = await moderated.users.hide(USER, "")
 
     writes = moderated.signer.writes(first.consistency_token)
     assert writes.season_number == 0
@@ -202,7 +200,7 @@ async def test_a_call_again_shows_what_the_first_has_left(moderated: Moderated) 
         f"insert into user_marks (user_id, board_no, mark) values ({USER}, 0, 1)"
     )
 
-    again = await moderated.users.hide(USER, "", NOTE)
+    again = await moderated.users.hide(USER, "")
 
     assert (again.changed, again.entry_count, again.indexed) == (False, 1, True)
     assert await moderated.shown(board) == [(1, 30)]
@@ -212,16 +210,15 @@ async def test_a_board_or_season_that_is_not_there(moderated: Moderated) -> None
     """Nothing is noted for it."""
     await moderated.board()
     with pytest.raises(BoardNotFound):
-        await moderated.users.hide(USER, "other", NOTE)
+        await moderated.users.hide(USER, "other")
     with pytest.raises(BoardNotFound):
-        await moderated.users.restore(USER, "other", NOTE)
+        await moderated.users.restore(USER, "other")
     with pytest.raises(SeasonNotFound):
         await moderated.delete_entry(
             "board", USER, season_id="s9", submission_id=submission_id(), digest=b""
         )
 
     assert await moderated.kept.execute("select 1 from user_marks") == []
-    assert await moderated.kept.execute("select 1 from audit_events") == []
 
 
 async def test_a_deleted_entry_is_gone_at_once(moderated: Moderated) -> None:
@@ -246,15 +243,15 @@ async def test_a_deleted_user_is_gone_at_once_and_for_good(moderated: Moderated)
     """From every board, hidden or not; neither late applies nor the healer undo it."""
     one, two = await moderated.board("one"), await moderated.board("two")
     late = [await moderated.submit(board, (1, 30), (USER, 20)) for board in (one, two)]
-    await moderated.users.hide(USER, "two", NOTE)
+    await moderated.users.hide(USER, "two")
 
-    begun = await moderated.users.delete(USER, Erasure.ERASE, NOTE)
+    begun = await moderated.users.delete(USER, Erasure.ERASE)
     shown = [await moderated.shown(board) for board in (one, two)]
     await moderated.finish()
     for flush in late:
         await moderated.kept.apply(flush)
     await moderated.kept.catch_up()
-    done = await moderated.users.delete(USER, Erasure.ERASE, NOTE)
+    done = await moderated.users.delete(USER, Erasure.ERASE)
 
     assert shown == [[(1, 30)], [(1, 30)]]
     assert (begun.deleted_entry_count, begun.complete_time_ms, begun.indexed) == (2, None, True)
@@ -270,13 +267,13 @@ async def test_the_index_gets_later_what_it_could_not_take(moderated: Moderated)
     await moderated.submit(board, (1, 30), (USER, 20), (37, 10))
     await empty(moderated.kept.cluster)
 
-    hidden = await moderated.users.hide(USER, "", NOTE)
-    again = await moderated.users.hide(USER, "", NOTE)
+    hidden = await moderated.users.hide(USER, "")
+    again = await moderated.users.hide(USER, "")
     deleted = await moderated.delete(board, 37)
     await moderated.kept.build_missing()
 
     assert (hidden.indexed, again.indexed, deleted.indexed) == (False, False, False)
-    assert (await moderated.users.hide(USER, "", NOTE)).indexed
+    assert (await moderated.users.hide(USER, "")).indexed
     assert await moderated.shown(board) == [(1, 30)]
 
 
@@ -285,10 +282,10 @@ async def test_a_removal_that_was_never_applied_is_replayed(moderated: Moderated
     board = await moderated.board()
     await moderated.submit(board, (1, 30), (2, 20), (3, 10), (4, 5))
     removal = moderated.users.removal
-    await removal.hide(1, None, NOTE)
-    await removal.hide(2, board, NOTE)
-    await removal.restore(2, board, NOTE)
-    await removal.delete_user(3, Erasure.ERASE, NOTE)
+    await removal.hide(1, None)
+    await removal.hide(2, board)
+    await removal.restore(2, board)
+    await removal.delete_user(3, Erasure.ERASE)
 
     await moderated.kept.catch_up()
 
@@ -355,7 +352,7 @@ class _History:
     async def hide(self, user: int, place: int) -> None:
         """Everywhere, or on one board."""
         where = self.rng.choice([-1, place])
-        done = await self.moderated.users.hide(user, self._name(where), NOTE)
+        done = await self.moderated.users.hide(user, self._name(where))
         assert done.changed == ((user, where) not in self.marks)
         self.marks.add((user, where))
         self.outdated.discard((user, where))
@@ -363,7 +360,7 @@ class _History:
     async def restore(self, user: int, place: int) -> None:
         """Everywhere, or on one board."""
         where = self.rng.choice([-1, place])
-        done = await self.moderated.users.restore(user, self._name(where), NOTE)
+        done = await self.moderated.users.restore(user, self._name(where))
         assert done.changed == ((user, where) in self.marks)
         self.marks.discard((user, where))
         self.outdated.discard((user, where))
@@ -380,7 +377,7 @@ class _History:
 
     async def delete_user(self, user: int, _place: int) -> None:
         """Begins or goes on."""
-        await self.moderated.users.delete(user, Erasure.ERASE, NOTE)
+        await self.moderated.users.delete(user, Erasure.ERASE)
         begun = await self.moderated.kept.execute(
             f"select 1 from user_deletions where user_id = {user} and complete_time is null"
         )
@@ -450,7 +447,7 @@ async def test_decisions_and_submissions_at_once_end_in_agreement(moderated: Mod
     async def moderate(user: int) -> None:
         for _ in range(10):
             act = rng.choice([moderated.users.hide, moderated.users.restore])
-            await act(user, rng.choice(["", "one"]), NOTE)
+            await act(user, rng.choice(["", "one"]))
 
     await asyncio.gather(*(act(user) for user in range(1, 5) for act in (play, moderate)))
     await moderated.finish()

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from core.errors import EntryNotFound, EtagMismatch, WriteConflict
 from core.removal_ports import EntryDeletion
-from core.types import AuditNote, Board, Erasure, Operator, Outcome, Recorded
+from core.types import Board, Erasure, Operator, Outcome, Recorded
 from storage.ledger import PostgresLedger
 from storage.pool import PoolUse, open_pool
 from storage.settings import PostgresSettings
@@ -24,7 +24,6 @@ from tests.integration.storage.conftest import Store
 pytestmark = pytest.mark.both_postgres
 
 ResultT = TypeVar("ResultT")
-_NOTE = AuditNote(actor="mod", reason="", request_id="r1")
 
 
 @asynccontextmanager
@@ -256,7 +255,7 @@ async def test_a_hiding_that_waited_hides_the_committed_entry(store: Store) -> N
     other = f"update entries set score = 9, revision = revision + 1 where season_no = {middle}"
 
     async with _holding(store, other) as holder:
-        hiding = await _while_blocked(store, holder, store.removal.hide(21, None, _NOTE))
+        hiding = await _while_blocked(store, holder, store.removal.hide(21, None))
 
     assert hiding.sweep.entry_count == 3
     rows = await store.execute("select state, score, revision from entries order by season_no")
@@ -270,7 +269,7 @@ async def test_a_hiding_that_waited_passes_over_what_is_deleted(store: Store) ->
     other = "update entries set state = 1, revision = revision + 1"
 
     async with _holding(store, other) as holder:
-        hiding = await _while_blocked(store, holder, store.removal.hide(21, None, _NOTE))
+        hiding = await _while_blocked(store, holder, store.removal.hide(21, None))
 
     assert (hiding.sweep.entry_count, hiding.sweep.changes) == (0, {})
     assert await store.execute("select state, revision from entries") == [(1, 2)]
@@ -285,9 +284,7 @@ async def test_a_user_deletion_that_waited_takes_the_committed_entry(store: Stor
     other = f"update entries set state = 2, revision = revision + 1 where season_no = {middle}"
 
     async with _holding(store, other) as holder:
-        deletion = await _while_blocked(
-            store, holder, store.removal.delete_user(21, Erasure.ERASE, _NOTE)
-        )
+        deletion = await _while_blocked(store, holder, store.removal.delete_user(21, Erasure.ERASE))
 
     assert deletion.entry_count == 3
     rows = await store.execute("select state, score, revision from entries order by season_no")
@@ -301,7 +298,7 @@ async def test_a_hiding_that_waited_leaves_alone_what_is_hidden_by_then(store: S
     other = "update entries set state = 2, revision = revision + 1"
 
     async with _holding(store, other) as holder:
-        hiding = await _while_blocked(store, holder, store.removal.hide(21, None, _NOTE))
+        hiding = await _while_blocked(store, holder, store.removal.hide(21, None))
 
     assert (hiding.sweep.entry_count, hiding.sweep.changes) == (0, {})
     assert await store.execute("select state, revision from entries") == [(2, 2)]
@@ -318,9 +315,7 @@ async def test_a_user_deletion_that_waited_leaves_alone_what_is_buried_by_then(
     )
 
     async with _holding(store, other) as holder:
-        deletion = await _while_blocked(
-            store, holder, store.removal.delete_user(21, Erasure.ERASE, _NOTE)
-        )
+        deletion = await _while_blocked(store, holder, store.removal.delete_user(21, Erasure.ERASE))
 
     assert (deletion.entry_count, deletion.sweep.changes) == (0, {})
     assert await store.execute("select state, revision from entries") == [(1, 2)]
@@ -330,7 +325,7 @@ async def test_a_last_look_stands_in_line_with_decisions(store: Store) -> None:
     """Otherwise it would do what was decided before, and strike out the look after it."""
     board = await store.create(board_spec())
     await store.record(board, submission(21, 1))
-    await store.removal.hide(21, None, _NOTE)
+    await store.removal.hide(21, None)
     await store.execute("update user_sweeps set fence = '3'")
     restoration = (
         "select pg_advisory_xact_lock(hashtextextended('removal', 21));"
@@ -352,9 +347,9 @@ async def test_one_user_is_gone_through_at_a_time(store: Store) -> None:
     await store.record(board, *(submission(user, 1) for user in (5, 21)))
 
     async with _holding(store, "select from entries where user_id = 21 for update") as holder:
-        first = asyncio.ensure_future(store.removal.hide(21, None, _NOTE))
+        first = asyncio.ensure_future(store.removal.hide(21, None))
         await _blocked(store, holder, first)
-        second = asyncio.ensure_future(store.removal.hide(5, None, _NOTE))
+        second = asyncio.ensure_future(store.removal.hide(5, None))
         async with asyncio.timeout(10):
             while not await store.execute("select 1 from user_marks where user_id = 5"):
                 pass
@@ -379,7 +374,7 @@ async def test_decisions_about_one_user_stand_in_line(store: Store) -> None:
     )
 
     async with _holding(store, first) as holder:
-        restored = await _while_blocked(store, holder, store.removal.restore(21, None, _NOTE))
+        restored = await _while_blocked(store, holder, store.removal.restore(21, None))
 
     assert (restored.changed, restored.sweep.entry_count) == (True, 1)
     assert await store.execute("select state, revision from entries") == [(0, 3)]
@@ -419,7 +414,7 @@ async def test_an_erasure_that_waited_erases_once(store: Store) -> None:
     """Two runners of the job at once: the second goes on behind the first."""
     board = await store.create(board_spec())
     await store.record(board, submission(21, 1))
-    await store.removal.delete_user(21, Erasure.ERASE, _NOTE)
+    await store.removal.delete_user(21, Erasure.ERASE)
     await store.execute("delete from user_sweeps")
 
     async with _holding(store, "select from score_events where user_id = 21 for update") as holder:

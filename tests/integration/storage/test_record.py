@@ -26,7 +26,6 @@ from core.ports import Flush, Placed
 from core.types import (
     INT64_MAX,
     INT64_MIN,
-    AuditNote,
     Operator,
     Outcome,
     Recorded,
@@ -172,7 +171,7 @@ async def test_a_deletion_is_behind_what_is_rejected_afterwards(store: Store) ->
 async def test_nothing_is_read_whole_by_a_plan_made_for_small_tables(store: Store) -> None:
     """It is kept whatever they grow to, so it goes by key to boards, open seasons and marks."""
     await store.create(board_spec())
-    await store.removal.hide(1, None, AuditNote(actor="mod", reason="", request_id="r1"))
+    await store.removal.hide(1, None)
     await store.execute("vacuum analyze boards, seasons, user_marks")
     statement = Statement.load("record")
     values = ", ".join("null" for _ in statement.names)

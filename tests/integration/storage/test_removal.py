@@ -15,7 +15,7 @@ from core.errors import (
     UserBeingDeleted,
     WriteConflict,
 )
-from core.types import AuditNote, Board, Erasure, Operator, Outcome, Recorded
+from core.types import Board, Erasure, Operator, Outcome, Recorded
 from jobs.finish_removals import FinishRemovals
 from storage.entry_sweeps import Swept, bury, look
 from storage.pool import Connection, PoolUse, open_pool
@@ -25,7 +25,6 @@ from tests.integration.storage.conftest import Store
 
 pytestmark = pytest.mark.both_postgres
 
-NOTE = AuditNote(actor="mod", reason="cheats", request_id="r1")
 USER = 21
 
 
@@ -59,7 +58,7 @@ async def test_hiding_everywhere_holds_for_old_and_new_boards(store: Store) -> N
     old = await _board(store, "old", (USER, 5), (22, 5))
     other = await _board(store, "other")
 
-    hiding = await store.removal.hide(USER, None, NOTE)
+    hiding = await store.removal.hide(USER, None)
     await store.record_one(old, submission(USER, 1, board_id="old"))
     await store.record_one(other, submission(USER, 1, board_id="other"))
     new = await _board(store, "new", (USER, 1), (22, 1))
@@ -74,7 +73,7 @@ async def test_hiding_on_one_board_holds_there_alone(store: Store) -> None:
     one = await _board(store, "one", (USER, 5))
     two = await _board(store, "two", (USER, 5))
 
-    await store.removal.hide(USER, one, NOTE)
+    await store.removal.hide(USER, one)
     await store.delete_entry(one, USER)
     await store.record_one(one, submission(USER, 1, board_id="one"))
 
@@ -85,12 +84,12 @@ async def test_each_hiding_is_taken_back_by_itself(store: Store) -> None:
     """What another one covers stays hidden, and the answer says so."""
     one = await _board(store, "one", (USER, 5))
     two = await _board(store, "two", (USER, 5))
-    await store.removal.hide(USER, one, NOTE)
-    await store.removal.hide(USER, None, NOTE)
+    await store.removal.hide(USER, one)
+    await store.removal.hide(USER, None)
 
-    everywhere = await store.removal.restore(USER, None, NOTE)
+    everywhere = await store.removal.restore(USER, None)
     between = await _states(store)
-    board = await store.removal.restore(USER, one, NOTE)
+    board = await store.removal.restore(USER, one)
 
     assert (everywhere.still_hidden, everywhere.sweep.entry_count) == (True, 1)
     assert between == [(one.season.number, 2), (two.season.number, 0)]
@@ -101,16 +100,15 @@ async def test_each_hiding_is_taken_back_by_itself(store: Store) -> None:
 async def test_hiding_again_changes_nothing_and_names_the_last_change(store: Store) -> None:
     """A retry whose first answer was lost learns what to look for in the index."""
     board = await _board(store, "board", (USER, 5))
-    first = await store.removal.hide(USER, None, NOTE)
+    first = await store.removal.hide(USER, None)
     (xid,) = first.sweep.changes
 
-    again = await store.removal.hide(USER, None, NOTE)
+    again = await store.removal.hide(USER, None)
 
     assert not again.changed
     assert (again.sweep.entry_count, again.sweep.changes) == (0, {})
     assert again.sweep.earlier == [(board.season.number, xid)]
-    assert not (await store.removal.restore(USER, board, NOTE)).changed
-    assert await store.execute("select count(*) from audit_events") == [(1,)]
+    assert not (await store.removal.restore(USER, board)).changed
 
 
 async def test_a_user_with_very_many_entries_is_hidden_by_parts(store: Store) -> None:
@@ -133,8 +131,8 @@ async def test_a_user_with_very_many_entries_is_hidden_by_parts(store: Store) ->
         board.number,
     )
 
-    hiding = await store.removal.hide(USER, None, NOTE)
-    deletion = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    hiding = await store.removal.hide(USER, None)
+    deletion = await store.removal.delete_user(USER, Erasure.ERASE)
 
     assert hiding.sweep.entry_count == 1101
     assert [len(items) for items in hiding.sweep.changes.values()] == [1000, 101]
@@ -158,7 +156,7 @@ async def test_a_transaction_that_began_before_the_hiding_ends_hidden(store: Sto
     )
     async with await psycopg.AsyncConnection.connect(store.dsn) as session:
         await session.execute(late)
-        await store.removal.hide(USER, None, NOTE)
+        await store.removal.hide(USER, None)
         for _ in range(3):
             await job()
             await store.execute("update user_sweeps set seen_time = seen_time - interval '1 hour'")
@@ -174,7 +172,7 @@ async def test_a_transaction_that_began_before_the_hiding_ends_hidden(store: Sto
 
 async def test_a_hiding_is_not_looked_at_again_before_its_time(store: Store) -> None:
     """Statements that began before the mark may still be without a transaction id."""
-    await store.removal.hide(USER, None, NOTE)
+    await store.removal.hide(USER, None)
     job = FinishRemovals(store.unfinished)
 
     await job()
@@ -186,7 +184,7 @@ async def test_a_hiding_is_not_looked_at_again_before_its_time(store: Store) -> 
 
 async def test_the_fence_is_above_every_transaction_that_runs(store: Store) -> None:
     """Also above one that began after the last that has ended."""
-    await store.removal.hide(USER, None, NOTE)
+    await store.removal.hide(USER, None)
     await store.unfinished.due_sweeps()
     await store.execute("update user_sweeps set seen_time = seen_time - interval '1 hour'")
     async with await psycopg.AsyncConnection.connect(store.dsn) as session:
@@ -202,11 +200,11 @@ async def test_the_fence_is_above_every_transaction_that_runs(store: Store) -> N
 
 async def test_a_decision_in_between_makes_the_sweep_new(store: Store) -> None:
     """A look that was due before a later decision does not stand for the look after it."""
-    await store.removal.hide(USER, None, NOTE)
+    await store.removal.hide(USER, None)
     await store.unfinished.due_sweeps()
     await store.execute("update user_sweeps set fence = '3'")
     assert await store.unfinished.due_sweeps() == [USER]
-    await store.removal.restore(USER, None, NOTE)
+    await store.removal.restore(USER, None)
 
     assert await store.unfinished.sweep(USER)
 
@@ -221,19 +219,19 @@ async def _contents(store: Store) -> Sequence[tuple[object, ...]]:
     )
 
 
-async def test_an_erased_user_leaves_no_trace_but_tombstones_and_the_audit(store: Store) -> None:
+async def test_an_erased_user_leaves_no_trace_but_tombstones(store: Store) -> None:
     """Neither entries, hidden and deleted ones included, nor submissions, nor marks."""
     board = await _board(store, "board", (USER, 5), (USER, 6), (22, 3))
     two = await _board(store, "two", (USER, 5))
     bounded = await store.create(board_spec("bounded", max_score=1))
     await store.record_one(bounded, submission(USER, 5, board_id="bounded"))
     await store.delete_entry(two, USER)
-    await store.removal.hide(USER, board, NOTE)
+    await store.removal.hide(USER, board)
 
-    begun = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
-    under_way = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    begun = await store.removal.delete_user(USER, Erasure.ERASE)
+    under_way = await store.removal.delete_user(USER, Erasure.ERASE)
     await _finish(store)
-    done = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    done = await store.removal.delete_user(USER, Erasure.ERASE)
 
     assert (begun.entry_count, begun.event_count, begun.complete_time_ms) == (1, 0, None)
     assert replace(under_way, sweep=begun.sweep) == begun
@@ -250,19 +248,13 @@ async def test_an_erased_user_leaves_no_trace_but_tombstones_and_the_audit(store
     assert {row[2:] for row in erased} == {(0, 0, None, True, None, True, True)}
     assert len(erased) == 5
     assert [row[0] for row in await _contents(store) if row[0]] == [22]
-    assert await store.execute(
-        "select action, user_id, board_id, actor, reason, request_id from audit_events order by 1"
-    ) == [
-        ("delete_user", USER, None, "mod", "cheats", "r1"),
-        ("hide_user", USER, "board", "mod", "cheats", "r1"),
-    ]
 
 
 async def test_an_anonymized_user_leaves_scores_under_no_user(store: Store) -> None:
     """For statistics; nothing else tells whose they were."""
     await _board(store, "board", (USER, 5), (USER, 6))
 
-    await store.removal.delete_user(USER, Erasure.ANONYMIZE, NOTE)
+    await store.removal.delete_user(USER, Erasure.ANONYMIZE)
     await _finish(store)
 
     rows = await store.execute("select user_id, score, prev_score, new_score from score_events")
@@ -279,7 +271,7 @@ async def test_a_late_retry_of_a_deleted_user_brings_nobody_back(
     await store.record_one(board, first)
     deletion = submission_id()
     await store.delete_entry(board, USER, deletion)
-    await store.removal.delete_user(USER, erasure, NOTE)
+    await store.removal.delete_user(USER, erasure)
     await _finish(store)
 
     (again,) = await store.record(board, first)
@@ -303,7 +295,7 @@ async def test_no_submission_of_a_user_who_is_being_deleted_is_taken(store: Stor
     board = await _board(store, "board")
     first = submission(USER, 5)
     await store.record_one(board, first)
-    await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    await store.removal.delete_user(USER, Erasure.ERASE)
     refused = submission(USER, 6)
 
     results = await store.record(board, submission(1, 1), refused, first, submission(2, 1))
@@ -325,12 +317,12 @@ async def test_what_comes_after_a_deletion_is_deleted_by_the_next(store: Store, 
     """A call that finds something new begins again, and one that does not tells the last."""
     board = await store.create(board_spec(max_score=3))
     await store.record_one(board, submission(USER, 2))
-    await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    await store.removal.delete_user(USER, Erasure.ERASE)
     await _finish(store)
-    first = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    first = await store.removal.delete_user(USER, Erasure.ERASE)
     await store.record_one(board, submission(USER, score))
 
-    second = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    second = await store.removal.delete_user(USER, Erasure.ERASE)
     await _finish(store)
 
     assert first.complete_time_ms is not None
@@ -360,7 +352,7 @@ async def test_a_submission_that_began_before_the_deletion_is_erased_as_well(sto
     job = FinishRemovals(store.unfinished)
     async with await psycopg.AsyncConnection.connect(store.dsn) as session:
         await session.execute(late)
-        await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+        await store.removal.delete_user(USER, Erasure.ERASE)
         for _ in range(3):
             await job()
             await store.execute("update user_sweeps set seen_time = seen_time - interval '1 hour'")
@@ -380,12 +372,12 @@ async def test_an_erasure_goes_on_where_it_was_ended(
     board = await _board(store, "board")
     for _ in range(10):
         await store.record(board, *(submission(user, 1) for user in (1, 2, 3)))
-    await store.removal.delete_user(1, Erasure.ERASE, NOTE)
-    await store.removal.delete_user(2, Erasure.ANONYMIZE, NOTE)
+    await store.removal.delete_user(1, Erasure.ERASE)
+    await store.removal.delete_user(2, Erasure.ANONYMIZE)
     await store.execute("delete from user_sweeps")
     assert not await store.unfinished.erase()
     assert not await store.unfinished.erase()
-    await store.removal.delete_user(3, Erasure.ERASE, NOTE)
+    await store.removal.delete_user(3, Erasure.ERASE)
     await store.execute("delete from user_sweeps")
 
     steps = 0
@@ -406,13 +398,13 @@ async def test_entries_of_deleted_boards_are_deleted_too(store: Store) -> None:
     await _board(store, "board", (USER, 5))
     await store.boards.delete("board", etag="")
 
-    first = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    first = await store.removal.delete_user(USER, Erasure.ERASE)
     await _finish(store)
     again = await _board(store, "again", (USER, 5))
     await store.boards.delete("again", etag="")
     await store.retention.purge(again.season.number, 5)
     await store.retention.mark_purged(again.season.number)
-    second = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    second = await store.removal.delete_user(USER, Erasure.ERASE)
     await _finish(store)
 
     assert (first.entry_count, dict(first.sweep.changes)) == (1, {})
@@ -436,9 +428,9 @@ async def test_the_job_goes_on_where_a_worker_died(
 
     monkeypatch.setattr("storage.removal.look", die)
     removal = (
-        store.removal.hide(USER, None, NOTE)
+        store.removal.hide(USER, None)
         if act == "hide"
-        else store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+        else store.removal.delete_user(USER, Erasure.ERASE)
     )
     with pytest.raises(LedgerUnavailable):
         await removal
@@ -457,8 +449,8 @@ async def test_the_job_goes_on_where_a_worker_died(
 async def test_a_user_who_is_locked_holds_up_no_other(store: Store) -> None:
     """The job says that it has to come again, and has done the rest."""
     board = await _board(store, "board")
-    await store.removal.hide(1, None, NOTE)
-    await store.removal.hide(2, None, NOTE)
+    await store.removal.hide(1, None)
+    await store.removal.hide(2, None)
     await store.execute(
         "insert into entries (shard, season_no, user_id, score, subscore, arrival, revision, "
         "submission_count, achieve_time, update_time, state, outcome, batch_place) "
@@ -485,7 +477,7 @@ async def test_a_user_who_is_locked_holds_up_no_other(store: Store) -> None:
 async def test_a_look_that_comes_late_spares_what_was_submitted_since(store: Store) -> None:
     """A worker that was asleep over the end of a deletion has nothing to bury any more."""
     board = await _board(store, "board", (USER, 5))
-    await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    await store.removal.delete_user(USER, Erasure.ERASE)
     await _finish(store)
     await store.record_one(board, submission(USER, 6))
 

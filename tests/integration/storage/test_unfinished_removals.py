@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from core.errors import LedgerUnavailable, WriteConflict
-from core.types import AuditNote, Board, Erasure, Operator
+from core.types import Board, Erasure, Operator
 from jobs.finish_removals import FinishRemovals
 from storage.entry_sweeps import lock_user
 from storage.pool import Connection, Pool
@@ -19,7 +19,6 @@ from tests.integration.storage.conftest import Store
 
 pytestmark = pytest.mark.both_postgres
 
-NOTE = AuditNote(actor="mod", reason="cheats", request_id="r1")
 USER = 21
 
 
@@ -57,9 +56,9 @@ async def test_moderation_keeps_off_the_connections_of_the_ledger(store: Store) 
     board = await _board(store, "board", USER)
     removal = PostgresRemoval(store.settings, write=cast("Pool", None), jobs=store.pool)
 
-    hiding = await removal.hide(USER, None, NOTE)
-    restoration = await removal.restore(USER, None, NOTE)
-    deletion = await removal.delete_user(USER, Erasure.ERASE, NOTE)
+    hiding = await removal.hide(USER, None)
+    restoration = await removal.restore(USER, None)
+    deletion = await removal.delete_user(USER, Erasure.ERASE)
 
     assert (hiding.sweep.entry_count, restoration.sweep.entry_count) == (1, 1)
     assert deletion.entry_count == 1
@@ -75,9 +74,9 @@ async def test_the_same_call_again_does_what_the_first_has_left(
 
     async def call() -> tuple[bool, int]:
         if act == "hide":
-            hiding = await store.removal.hide(USER, None, NOTE)
+            hiding = await store.removal.hide(USER, None)
             return hiding.changed, hiding.sweep.entry_count
-        deletion = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+        deletion = await store.removal.delete_user(USER, Erasure.ERASE)
         return False, deletion.sweep.entry_count
 
     async def die(*_: object, **__: object) -> None:
@@ -96,7 +95,7 @@ async def test_the_same_call_again_does_what_the_first_has_left(
 async def test_a_call_again_names_the_last_change_of_each_entry(store: Store) -> None:
     """On every board; nothing of what is out of the outbox, or of another cluster."""
     one, two, three, four = [await _board(store, f"b{number}", USER) for number in range(4)]
-    first = await store.removal.hide(USER, None, NOTE)
+    first = await store.removal.hide(USER, None)
     (hidden,) = first.sweep.changes
     flush = await store.flush(two, submission(USER, 1, board_id="b1"))
     (late,) = flush.changes
@@ -108,7 +107,7 @@ async def test_a_call_again_names_the_last_change_of_each_entry(store: Store) ->
     )
     await store.execute("update outbox_trimmed set below = '5'")
 
-    again = await store.removal.hide(USER, None, NOTE)
+    again = await store.removal.hide(USER, None)
 
     assert first.sweep.earlier == []
     assert (again.changed, again.sweep.entry_count, again.sweep.changes) == (False, 0, {})
@@ -124,11 +123,11 @@ async def test_every_way_to_change_an_entry_names_its_transaction(store: Store) 
     """Hidden, shown again, made a tombstone: the row says by whom."""
     await _board(store, "board", USER)
     for act in (store.removal.hide, store.removal.restore):
-        (xid,) = (await act(USER, None, NOTE)).sweep.changes
+        (xid,) = (await act(USER, None)).sweep.changes
         assert await store.execute("select changed_xid::text::bigint from entries") == [(xid,)]
 
-    (xid,) = (await store.removal.delete_user(USER, Erasure.ERASE, NOTE)).sweep.changes
-    again = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    (xid,) = (await store.removal.delete_user(USER, Erasure.ERASE)).sweep.changes
+    again = await store.removal.delete_user(USER, Erasure.ERASE)
 
     assert await store.execute("select changed_xid::text::bigint from entries") == [(xid,)]
     assert [entry[1] for entry in again.sweep.earlier] == [xid]
@@ -139,7 +138,7 @@ async def test_a_hiding_leaves_the_entries_of_deleted_boards_alone(store: Store)
     board = await _board(store, "board", USER)
     await store.boards.delete("board", etag="")
 
-    hiding = await store.removal.hide(USER, None, NOTE)
+    hiding = await store.removal.hide(USER, None)
 
     assert (hiding.changed, hiding.sweep.entry_count) == (True, 0)
     assert (hiding.sweep.changes, hiding.sweep.earlier) == ({}, [])
@@ -167,7 +166,7 @@ async def test_a_lock_that_is_in_the_way_for_a_moment_is_waited_for(
 
     with monkeypatch.context() as patch:
         patch.setattr("storage.removal.lock_user", flaky)
-        hiding = await store.removal.hide(USER, None, NOTE)
+        hiding = await store.removal.hide(USER, None)
 
     assert (hiding.sweep.entry_count, tries) == (1, 6)
     with pytest.raises(WriteConflict):
@@ -187,7 +186,7 @@ async def test_the_last_look_goes_on_where_it_was_ended_unless_decided_anew(
     done = [await store.unfinished.sweep(USER) for _ in range(2)]
     between = await store.execute("select through from user_sweeps")
     halves = [state for _, state in await _states(store)]
-    await store.removal.hide(USER, boards[0], NOTE)
+    await store.removal.hide(USER, boards[0])
     after = await store.execute("select through, fence from user_sweeps")
     await store.execute("update user_sweeps set fence = '3'")
     done += [await store.unfinished.sweep(USER) for _ in range(3)]
@@ -201,7 +200,7 @@ async def test_the_last_look_goes_on_where_it_was_ended_unless_decided_anew(
 
 async def test_a_fence_of_another_cluster_is_set_anew(store: Store) -> None:
     """Restored from a dump, it would never be reached."""
-    await store.removal.hide(USER, None, NOTE)
+    await store.removal.hide(USER, None)
     await store.execute("update user_sweeps set fence = '4000000000000', seen_time = now()")
 
     await _step(store)
@@ -216,12 +215,12 @@ async def test_a_hiding_that_is_asked_for_during_a_deletion_outlives_it(store: S
     """Also one that was there before and is asked for again; the others go with the user."""
     one, two, three = [await _board(store, f"b{number}") for number in range(3)]
     for board in (one, two):
-        await store.removal.hide(USER, board, NOTE)
-    await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
-    changed = [(await store.removal.hide(USER, board, NOTE)).changed for board in (two, three)]
+        await store.removal.hide(USER, board)
+    await store.removal.delete_user(USER, Erasure.ERASE)
+    changed = [(await store.removal.hide(USER, board)).changed for board in (two, three)]
     await _finish(store)
 
-    polled = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    polled = await store.removal.delete_user(USER, Erasure.ERASE)
 
     assert changed == [False, True]
     assert polled.complete_time_ms is not None
@@ -235,12 +234,12 @@ async def test_boards_that_go_while_a_user_is_deleted_start_no_deletion_anew(sto
     """Nothing can have been submitted to them that the deletion did not find."""
     await _board(store, "board", USER)
     other = await _board(store, "other")
-    await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    await store.removal.delete_user(USER, Erasure.ERASE)
     await store.boards.delete("other", etag="")
     await store.retention.mark_purged(other.season.number)
     await _finish(store)
 
-    polled = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    polled = await store.removal.delete_user(USER, Erasure.ERASE)
 
     assert polled.complete_time_ms is not None
     assert await store.execute("select count(*) from user_deletions") == [(1,)]
@@ -249,15 +248,15 @@ async def test_boards_that_go_while_a_user_is_deleted_start_no_deletion_anew(sto
 async def test_a_board_that_is_being_purged_is_not_taken_for_nothing(store: Store) -> None:
     """The user's entry went first; there are submissions all the same."""
     await _board(store, "board", USER)
-    await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    await store.removal.delete_user(USER, Erasure.ERASE)
     await _finish(store)
     other = await _board(store, "other", USER)
     await store.boards.delete("other", etag="")
     await store.retention.purge(other.season.number, 5)
 
-    second = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    second = await store.removal.delete_user(USER, Erasure.ERASE)
     await _finish(store)
-    third = await store.removal.delete_user(USER, Erasure.ERASE, NOTE)
+    third = await store.removal.delete_user(USER, Erasure.ERASE)
 
     assert second.complete_time_ms is None
     assert third.complete_time_ms is not None
@@ -265,14 +264,14 @@ async def test_a_board_that_is_being_purged_is_not_taken_for_nothing(store: Stor
 
 
 async def test_of_two_erasures_the_stricter_holds(store: Store) -> None:
-    """Asked for while the other is under way; the answer tells, and the audit knows both."""
+    """Asked for while the other is under way; the answer tells."""
     await _board(store, "board", USER)
     asked = [
-        (await store.removal.delete_user(USER, erasure, NOTE)).erasure
+        (await store.removal.delete_user(USER, erasure)).erasure
         for erasure in (Erasure.ANONYMIZE, Erasure.ERASE, Erasure.ANONYMIZE)
     ]
     await _finish(store)
-    done = await store.removal.delete_user(USER, Erasure.ANONYMIZE, NOTE)
+    done = await store.removal.delete_user(USER, Erasure.ANONYMIZE)
 
     assert asked == [Erasure.ANONYMIZE, Erasure.ERASE, Erasure.ERASE]
     assert (done.erasure, done.event_count) == (Erasure.ERASE, 1)
@@ -280,17 +279,13 @@ async def test_of_two_erasures_the_stricter_holds(store: Store) -> None:
     assert await store.execute("select user_id, score, new_score from score_events") == [
         (0, 0, None)
     ]
-    assert await store.execute("select details->>'erasure' from audit_events order by 1") == [
-        ("anonymize",),
-        ("erase",),
-    ]
 
 
 async def test_an_anonymized_score_does_not_lead_to_the_tombstone(store: Store) -> None:
     """The entry's revision goes on from those of the submissions."""
     await _board(store, "board", USER, USER, 22)
 
-    await store.removal.delete_user(USER, Erasure.ANONYMIZE, NOTE)
+    await store.removal.delete_user(USER, Erasure.ANONYMIZE)
     await _finish(store)
 
     rows = await store.execute("select user_id, revision from score_events order by 1")

@@ -14,7 +14,7 @@ from core.moderate_users import ModerateUsers
 from core.ports import Freshness, Index
 from core.removal_ports import EntrySweep, Hiding, Removal
 from core.tokens import TokenSigner
-from core.types import AuditNote, IndexChange
+from core.types import IndexChange
 
 SIGNER = TokenSigner([b"secret"])
 CHANGES = {
@@ -90,7 +90,7 @@ async def _hide(sweep: EntrySweep, answers: dict[int, object]) -> tuple[list[obj
     log: list[object] = []
     showing = IndexRemovals(cast("Index", _Index(log, answers)), SIGNER, log.append, lambda _: None)
     users = ModerateUsers(cast("BoardDirectory", None), cast("Removal", _Removal(sweep)), showing)
-    hidden = await users.hide(5, "", AuditNote("a", "b", "c"))
+    hidden = await users.hide(5, "")
     return log, hidden.indexed, hidden.consistency_token
 
 

@@ -15,13 +15,14 @@ from core.delete_entry import EntryDeleted
 from core.errors import StandingsError
 from core.estimate_rank import RankEstimate, RankTarget
 from core.get_percentile import Percentile
+from core.list_audit_events import ListAuditEvents
 from core.list_entries import EntryPage
 from core.list_entries_around import EntryWindow
 from core.moderate_users import UserDeleted, UserHidden, UserRestored
 from core.operations import Operation, OperationKind, OperationShard, OperationState
 from core.submit_scores import SubmitResults
+from core.tokens import TokenSigner
 from core.types import (
-    AuditNote,
     Board,
     BoardSpec,
     Erasure,
@@ -52,7 +53,9 @@ from standings.v1 import board_service_pb2_grpc as board_grpc
 from standings.v1 import moderation_service_pb2_grpc as moderation_grpc
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import ranking_service_pb2_grpc as ranking_grpc
+from tests.fakes.audit import MemoryAudit
 
+SIGNER = TokenSigner([b"secret"])
 MINTED_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 SOME_ID = "01890A5D-AC96-774B-BCCE-B302099A8058"
 SEASON = Season(number=7, season_id="s1")
@@ -134,6 +137,7 @@ class Fakes:
     finished: list[int] = field(default_factory=list)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     faults_enabled: bool = True
+    audit: MemoryAudit = field(default_factory=MemoryAudit)
 
     def use_cases(self, machine: MachineFile) -> UseCases:
         """What a server is built from. The levers are real."""
@@ -157,6 +161,8 @@ class Fakes:
                 faults_enabled=self.faults_enabled,
                 publish=lambda: self.calls.append("publish"),
             ),
+            audit=self.audit,
+            list_audit_events=ListAuditEvents(self.audit, self.audit, SIGNER),
             new_submission_id=lambda: MINTED_ID,
         )
 
@@ -281,21 +287,21 @@ class FakeModeration:
 
     fakes: Fakes
 
-    async def hide(self, user_id: int, board_id: str, note: AuditNote) -> UserHidden:
+    async def hide(self, user_id: int, board_id: str) -> UserHidden:
         """Hides."""
-        self.fakes.called("hide", user_id, board_id, note)
+        self.fakes.called("hide", user_id, board_id)
         return UserHidden(changed=True, entry_count=2, indexed=True, consistency_token="token")
 
-    async def restore(self, user_id: int, board_id: str, note: AuditNote) -> UserRestored:
+    async def restore(self, user_id: int, board_id: str) -> UserRestored:
         """Restores."""
-        self.fakes.called("restore", user_id, board_id, note)
+        self.fakes.called("restore", user_id, board_id)
         return UserRestored(
             changed=True, entry_count=2, still_hidden=True, indexed=True, consistency_token="token"
         )
 
-    async def delete(self, user_id: int, erasure: Erasure, note: AuditNote) -> UserDeleted:
+    async def delete(self, user_id: int, erasure: Erasure) -> UserDeleted:
         """Begins a deletion."""
-        self.fakes.called("delete_user", user_id, erasure, note)
+        self.fakes.called("delete_user", user_id, erasure)
         return UserDeleted(
             erasure=erasure,
             deleted_entry_count=3,

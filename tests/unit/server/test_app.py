@@ -124,12 +124,16 @@ async def test_boards(serving: Serving) -> None:
     delete = board_pb.DeleteBoardRequest(board_id="arena", etag="5-2")
     await serving.boards.DeleteBoard(delete)
 
-    assert serving.fakes.calls == ["create", "get", "list", "update", "delete"]
+    # What a change and an end are from is read for the audit.
+    calls = ["create", "get", "list", "get", "update", "get", "delete"]
+    assert serving.fakes.calls == calls
     assert created.board == got.board == listed.boards[0] == updated.board
     assert (listed.next_page_token, got.board.etag) == ("more", "5-2")
     assert serving.fakes.arguments[2:] == [
         (100, ""),
+        ("arena",),
         ("arena", {"title": "New"}, "5-2"),
+        ("arena",),
         ("arena", "5-2"),
     ]
     assert got.board.HasField("min_score")

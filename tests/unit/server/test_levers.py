@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from prometheus_client import REGISTRY
 
 from bootstrap.embedded.waiting import until
+from core.audit_lines import Action
 from resilience.machine import MachineFile
 from resilience.machine_lines import Reading, WorkerLine, start_of
 from resilience.overrides import Mode
@@ -194,25 +194,24 @@ async def test_limits_of_texts_and_times_are_taken(serving: Serving) -> None:
     assert decode_mode(setting(mode=pb.BREAKER_MODE_AUTO)) == (Mode.AUTO, 0)
 
 
-async def test_the_audit_line_comes_before_the_effect(
-    serving: Serving, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_audit_line_comes_before_the_effect(serving: Serving) -> None:
     """One line says who, why, and from what to what, while the old mode is still in force."""
     seen = []
+    begin = serving.fakes.audit.begin
 
-    class Look(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            seen.append((record.__dict__, serving.machine.mode(SHARD)))
+    async def look(action: Action) -> int:
+        seen.append((action, serving.machine.mode(SHARD)))
+        return await begin(action)
 
-    audit, handler = logging.getLogger("server.audit"), Look()
-    audit.addHandler(handler)
+    serving.fakes.audit.begin = look  # type: ignore[method-assign]
     await serving.admin.SetBreaker(setting(actor="alex"))
-    audit.removeHandler(handler)
-    ((line, mode),) = seen
+    ((action, mode),) = seen
 
-    assert (line["msg"], mode) == ("operator set a breaker", Mode.AUTO)
-    assert (line["actor"], line["reason"], line["mode"]) == ("alex", REASON, "FORCED_OPEN")
-    assert line["before"] == {SHARD: "AUTO"}
+    assert mode is Mode.AUTO
+    assert serving.machine.mode(SHARD) is Mode.FORCED_OPEN
+    assert (action.target, action.reason) == (f"breaker/{SHARD}", REASON)
+    assert action.old == {SHARD: "AUTO"}
+    assert action.new == {"mode": "FORCED_OPEN", "ttl_s": 900, "set_by": "alex"}
 
 
 async def test_workers_that_do_not_answer_are_laggards(serving: Serving) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.types import AuditNote, Erasure, ReadOptions, ScorePoint, ScoreRange
+from core.types import Erasure, ReadOptions, ScorePoint, ScoreRange
 from standings.v1 import moderation_service_pb2 as mod_pb
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2
@@ -105,7 +105,7 @@ async def test_delete_entry(serving: Serving) -> None:
 
 
 async def test_hide_and_restore_user(serving: Serving) -> None:
-    """The audit is told who asked, why, and in which call."""
+    """On one board, and everywhere; the audit is told who asked, why, and in which call."""
     metadata = (("x-request-id", "ticket-12345"),)
     hide = mod_pb.HideUserRequest(user_id=42, board_id="arena", reason="cheats")
 
@@ -114,11 +114,11 @@ async def test_hide_and_restore_user(serving: Serving) -> None:
 
     assert (hidden.changed, hidden.entry_count, hidden.indexed) == (True, 2, True)
     assert (restored.changed, restored.still_hidden) == (True, True)
-    (user_id, board_id, note), (_, everywhere, _) = serving.fakes.arguments
-    assert (user_id, board_id, everywhere) == (42, "arena", "")
-    assert isinstance(note, AuditNote)
-    assert (note.reason, note.request_id) == ("cheats", "ticket-12345")
-    assert "127.0.0.1" in note.actor
+    assert serving.fakes.arguments == [(42, "arena"), (42, "")]
+    action = serving.fakes.audit.written[0].content
+    assert (action["target"], action["reason"]) == ("board/arena/user/42", "cheats")
+    assert action["request_id"] == "ticket-12345"
+    assert "127.0.0.1" in action["actor"]
 
 
 async def test_delete_user(serving: Serving) -> None:

@@ -14,6 +14,7 @@ from bootstrap.watch_settings import WatchSettings
 from core.errors import Draining, IndexUnavailable, InvalidInput
 from core.types import RankedEntry, RankMode, ReadOptions
 from core.watch_entries import WatchEvent, WatchLimits, WatchMessage, WatchTarget
+from server.audit.link import Audit
 from server.drain import Drain
 from server.rpc.call import CallContext
 from server.rpc.chain import StreamRoute, UnaryRoute, compose
@@ -24,6 +25,7 @@ from server.rpc.status import RpcFailure
 from server.rpc.watch_stream import WatchStream
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2 as types_pb
+from tests.fakes.audit import MemoryAudit
 from tests.unit.server.fakes import META, STANDING
 
 MESSAGE = WatchMessage(
@@ -227,7 +229,8 @@ def routes(watch: Watch) -> Any:
         server_streaming=False,
         handler=get_entry,
     )
-    chain = default_chain(in_flight_max=1, deadline_max_s=60, slow_call_s=60)
+    audit = Audit(MemoryAudit(), None)  # type: ignore[arg-type]  # neither method is audited
+    chain = default_chain(in_flight_max=1, deadline_max_s=60, slow_call_s=60, audit=audit)
     return compose({"watch": watching, "get": getting}, chain)
 
 

@@ -10,6 +10,7 @@ import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.struct_pb2
 import google.protobuf.timestamp_pb2
 import google.rpc.status_pb2
 import sys
@@ -193,6 +194,30 @@ OPERATION_STATE_FAILED: OperationState.ValueType  # 3
 OPERATION_STATE_CANCELLED: OperationState.ValueType  # 4
 """Ended because somebody asked for it, or because its worker went away."""
 Global___OperationState: typing_extensions.TypeAlias = OperationState
+
+class _AuditSource:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AuditSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AuditSource.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    AUDIT_SOURCE_UNSPECIFIED: _AuditSource.ValueType  # 0
+    """Never sent."""
+    AUDIT_SOURCE_DATABASE: _AuditSource.ValueType  # 1
+    """PostgreSQL: the events of all machines."""
+    AUDIT_SOURCE_FILE: _AuditSource.ValueType  # 2
+    """The file of the machine that answers: its own events alone."""
+
+class AuditSource(_AuditSource, metaclass=_AuditSourceEnumTypeWrapper):
+    """Where events of the audit were read."""
+
+AUDIT_SOURCE_UNSPECIFIED: AuditSource.ValueType  # 0
+"""Never sent."""
+AUDIT_SOURCE_DATABASE: AuditSource.ValueType  # 1
+"""PostgreSQL: the events of all machines."""
+AUDIT_SOURCE_FILE: AuditSource.ValueType  # 2
+"""The file of the machine that answers: its own events alone."""
+Global___AuditSource: typing_extensions.TypeAlias = AuditSource
 
 @typing.final
 class Shard(google.protobuf.message.Message):
@@ -1078,3 +1103,172 @@ class ClearFaultsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ClearFaultsResponse: typing_extensions.TypeAlias = ClearFaultsResponse
+
+@typing.final
+class AuditEvent(google.protobuf.message.Message):
+    """Something that was done, or was about to be done."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHAIN_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    PEER_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    OLD_VALUES_FIELD_NUMBER: builtins.int
+    NEW_VALUES_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    HASH_FIELD_NUMBER: builtins.int
+    chain: builtins.str
+    """The audit of one machine: lines that are chained by their hashes."""
+    sequence: builtins.int
+    """The number of its line there, from 1."""
+    actor: builtins.str
+    """Who: as long as nobody is authenticated, where the call came from."""
+    peer: builtins.str
+    """Where the call came from."""
+    method: builtins.str
+    """Such as "standings.v1.ModerationService/HideUser"."""
+    target: builtins.str
+    """What it was done to: "user/42", "board/arena", "board/arena/user/42", "breaker/redis/*",
+    "operation/...". Of a user it holds the number, and keeps it when the user is deleted.
+    """
+    reason: builtins.str
+    """Why, where it was said."""
+    request_id: builtins.str
+    """The call's id, as in the logs."""
+    status: builtins.str
+    """What became of it: the name of a gRPC status, such as "OK". Empty: that is not known, because
+    the call goes on or its worker was lost; it may have been done.
+    """
+    hash: builtins.str
+    """SHA-256 of the hash of the line before and of this line, in hex."""
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was about to be done."""
+
+    @property
+    def old_values(self) -> google.protobuf.struct_pb2.Struct:
+        """What was there before, where that is known."""
+
+    @property
+    def new_values(self) -> google.protobuf.struct_pb2.Struct:
+        """What was asked for."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When that was known; not set before."""
+
+    @property
+    def result(self) -> google.protobuf.struct_pb2.Struct:
+        """What it did, as far as its answer tells."""
+
+    def __init__(
+        self,
+        *,
+        chain: builtins.str = ...,
+        sequence: builtins.int = ...,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        actor: builtins.str = ...,
+        peer: builtins.str = ...,
+        method: builtins.str = ...,
+        target: builtins.str = ...,
+        reason: builtins.str = ...,
+        request_id: builtins.str = ...,
+        old_values: google.protobuf.struct_pb2.Struct | None = ...,
+        new_values: google.protobuf.struct_pb2.Struct | None = ...,
+        status: builtins.str = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        result: google.protobuf.struct_pb2.Struct | None = ...,
+        hash: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["end_time", b"end_time", "new_values", b"new_values", "old_values", b"old_values", "result", b"result", "time", b"time"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "chain", b"chain", "end_time", b"end_time", "hash", b"hash", "method", b"method", "new_values", b"new_values", "old_values", b"old_values", "peer", b"peer", "reason", b"reason", "request_id", b"request_id", "result", b"result", "sequence", b"sequence", "status", b"status", "target", b"target", "time", b"time"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___AuditEvent: typing_extensions.TypeAlias = AuditEvent
+
+@typing.final
+class ListAuditEventsRequest(google.protobuf.message.Message):
+    """Asks for events."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """How many: 1 to 1000; 0 is 100. More are refused, in deviation from AIP-158."""
+    page_token: builtins.str
+    """From the page before, which asked the same; page_size may differ."""
+    actor: builtins.str
+    """This actor alone; empty: all."""
+    method: builtins.str
+    """This method alone, such as "standings.v1.ModerationService/HideUser"; empty: all."""
+    target: builtins.str
+    """This target alone, such as "user/42"; empty: all."""
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The earliest time, inclusive; unset: any."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The latest time, exclusive; unset: any."""
+
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        actor: builtins.str = ...,
+        method: builtins.str = ...,
+        target: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["end_time", b"end_time", "start_time", b"start_time"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["actor", b"actor", "end_time", b"end_time", "method", b"method", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "target", b"target"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListAuditEventsRequest: typing_extensions.TypeAlias = ListAuditEventsRequest
+
+@typing.final
+class ListAuditEventsResponse(google.protobuf.message.Message):
+    """A page of events."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page; empty on the last."""
+    source: Global___AuditSource.ValueType
+    """Where they were read."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[Global___AuditEvent] | None = ...,
+        next_page_token: builtins.str = ...,
+        source: Global___AuditSource.ValueType = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["events", b"events", "next_page_token", b"next_page_token", "source", b"source"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ListAuditEventsResponse: typing_extensions.TypeAlias = ListAuditEventsResponse

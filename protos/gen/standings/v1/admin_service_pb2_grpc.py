@@ -28,6 +28,10 @@ if _version_not_supported:
 class AdminServiceStub(object):
     """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
     neither store: any worker answers for all workers of its machine.
+
+    What changes anything here, in ModerationService or BoardService, and DeleteEntry, is recorded
+    before it is done: in a file of the machine, and from there in PostgreSQL. Where the file cannot be
+    written such a call is refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
     """
 
     def __init__(self, channel):
@@ -96,11 +100,20 @@ class AdminServiceStub(object):
                 request_serializer=standings_dot_v1_dot_admin__service__pb2.ClearFaultsRequest.SerializeToString,
                 response_deserializer=standings_dot_v1_dot_admin__service__pb2.ClearFaultsResponse.FromString,
                 _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/standings.v1.AdminService/ListAuditEvents',
+                request_serializer=standings_dot_v1_dot_admin__service__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=standings_dot_v1_dot_admin__service__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
     """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
     neither store: any worker answers for all workers of its machine.
+
+    What changes anything here, in ModerationService or BoardService, and DeleteEntry, is recorded
+    before it is done: in a file of the machine, and from there in PostgreSQL. Where the file cannot be
+    written such a call is refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
     """
 
     def ListShards(self, request, context):
@@ -190,6 +203,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEvents(self, request, context):
+        """Who did what, and why, newest first, as PostgreSQL has it: all machines, the last second perhaps
+        missing. Where PostgreSQL is away the file of this machine answers, and `source` says so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -253,6 +274,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=standings_dot_v1_dot_admin__service__pb2.ClearFaultsRequest.FromString,
                     response_serializer=standings_dot_v1_dot_admin__service__pb2.ClearFaultsResponse.SerializeToString,
             ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=standings_dot_v1_dot_admin__service__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=standings_dot_v1_dot_admin__service__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'standings.v1.AdminService', rpc_method_handlers)
@@ -264,6 +290,10 @@ def add_AdminServiceServicer_to_server(servicer, server):
 class AdminService(object):
     """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
     neither store: any worker answers for all workers of its machine.
+
+    What changes anything here, in ModerationService or BoardService, and DeleteEntry, is recorded
+    before it is done: in a file of the machine, and from there in PostgreSQL. Where the file cannot be
+    written such a call is refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
     """
 
     @staticmethod
@@ -580,6 +610,33 @@ class AdminService(object):
             '/standings.v1.AdminService/ClearFaults',
             standings_dot_v1_dot_admin__service__pb2.ClearFaultsRequest.SerializeToString,
             standings_dot_v1_dot_admin__service__pb2.ClearFaultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/standings.v1.AdminService/ListAuditEvents',
+            standings_dot_v1_dot_admin__service__pb2.ListAuditEventsRequest.SerializeToString,
+            standings_dot_v1_dot_admin__service__pb2.ListAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,10 @@ GRPC_VERSION: str
 class AdminServiceStub:
     """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
     neither store: any worker answers for all workers of its machine.
+
+    What changes anything here, in ModerationService or BoardService, and DeleteEntry, is recorded
+    before it is done: in a file of the machine, and from there in PostgreSQL. Where the file cannot be
+    written such a call is refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
     """
 
     @typing.overload
@@ -59,11 +63,19 @@ class AdminServiceStub:
     """The faults in force."""
     ClearFaults: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ClearFaultsRequest, standings.v1.admin_service_pb2.ClearFaultsResponse]
     """Ends one fault, or all."""
+    ListAuditEvents: grpc.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListAuditEventsRequest, standings.v1.admin_service_pb2.ListAuditEventsResponse]
+    """Who did what, and why, newest first, as PostgreSQL has it: all machines, the last second perhaps
+    missing. Where PostgreSQL is away the file of this machine answers, and `source` says so.
+    """
 
 @typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
     """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
     neither store: any worker answers for all workers of its machine.
+
+    What changes anything here, in ModerationService or BoardService, and DeleteEntry, is recorded
+    before it is done: in a file of the machine, and from there in PostgreSQL. Where the file cannot be
+    written such a call is refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
@@ -97,10 +109,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The faults in force."""
     ClearFaults: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ClearFaultsRequest, standings.v1.admin_service_pb2.ClearFaultsResponse]  # type: ignore[assignment]
     """Ends one fault, or all."""
+    ListAuditEvents: grpc.aio.UnaryUnaryMultiCallable[standings.v1.admin_service_pb2.ListAuditEventsRequest, standings.v1.admin_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Who did what, and why, newest first, as PostgreSQL has it: all machines, the last second perhaps
+    missing. Where PostgreSQL is away the file of this machine answers, and `source` says so.
+    """
 
 class AdminServiceServicer(metaclass=abc.ABCMeta):
     """The state of the machinery behind the boards, and the levers of it. Breakers and faults need
     neither store: any worker answers for all workers of its machine.
+
+    What changes anything here, in ModerationService or BoardService, and DeleteEntry, is recorded
+    before it is done: in a file of the machine, and from there in PostgreSQL. Where the file cannot be
+    written such a call is refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
     """
 
     @abc.abstractmethod
@@ -204,5 +224,15 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[standings.v1.admin_service_pb2.ClearFaultsResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.ClearFaultsResponse]]:
         """Ends one fault, or all."""
+
+    @abc.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: standings.v1.admin_service_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[standings.v1.admin_service_pb2.ListAuditEventsResponse, collections.abc.Awaitable[standings.v1.admin_service_pb2.ListAuditEventsResponse]]:
+        """Who did what, and why, newest first, as PostgreSQL has it: all machines, the last second perhaps
+        missing. Where PostgreSQL is away the file of this machine answers, and `source` says so.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class ModerationServiceStub(object):
-    """For moderators and privacy officers. What is decided here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is in the audit before it is done; where
+    that cannot be, calls are refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
+    Reasons stay in the audit for good: put nothing about a person into them.
 
     Not to be used before all workers are of a release that has it: what an older one records of a
     hidden or deleted user shows. If it was used all the same, the same call once more mends it.
@@ -60,7 +62,9 @@ class ModerationServiceStub(object):
 
 
 class ModerationServiceServicer(object):
-    """For moderators and privacy officers. What is decided here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is in the audit before it is done; where
+    that cannot be, calls are refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
+    Reasons stay in the audit for good: put nothing about a person into them.
 
     Not to be used before all workers are of a release that has it: what an older one records of a
     hidden or deleted user shows. If it was used all the same, the same call once more mends it.
@@ -129,7 +133,9 @@ def add_ModerationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModerationService(object):
-    """For moderators and privacy officers. What is decided here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is in the audit before it is done; where
+    that cannot be, calls are refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
+    Reasons stay in the audit for good: put nothing about a person into them.
 
     Not to be used before all workers are of a release that has it: what an older one records of a
     hidden or deleted user shows. If it was used all the same, the same call once more mends it.

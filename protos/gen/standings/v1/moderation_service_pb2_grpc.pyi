@@ -21,7 +21,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModerationServiceStub:
-    """For moderators and privacy officers. What is decided here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is in the audit before it is done; where
+    that cannot be, calls are refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
+    Reasons stay in the audit for good: put nothing about a person into them.
 
     Not to be used before all workers are of a release that has it: what an older one records of a
     hidden or deleted user shows. If it was used all the same, the same call once more mends it.
@@ -57,7 +59,9 @@ class ModerationServiceStub:
 
 @typing.type_check_only
 class ModerationServiceAsyncStub(ModerationServiceStub):
-    """For moderators and privacy officers. What is decided here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is in the audit before it is done; where
+    that cannot be, calls are refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
+    Reasons stay in the audit for good: put nothing about a person into them.
 
     Not to be used before all workers are of a release that has it: what an older one records of a
     hidden or deleted user shows. If it was used all the same, the same call once more mends it.
@@ -89,7 +93,9 @@ class ModerationServiceAsyncStub(ModerationServiceStub):
     """
 
 class ModerationServiceServicer(metaclass=abc.ABCMeta):
-    """For moderators and privacy officers. What is decided here is kept in the audit.
+    """For moderators and privacy officers. What is decided here is in the audit before it is done; where
+    that cannot be, calls are refused with UNAVAILABLE, reason AUDIT_UNAVAILABLE, and nothing is done.
+    Reasons stay in the audit for good: put nothing about a person into them.
 
     Not to be used before all workers are of a release that has it: what an older one records of a
     hidden or deleted user shows. If it was used all the same, the same call once more mends it.
