@@ -47,7 +47,7 @@ from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.shadow_reads import ShadowReads
-from core.shared_reads import SharedReads
+from core.shared_ranks import SharedRanks
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.verify_index import VerifyIndex
@@ -204,8 +204,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
     index = RedisIndex(stores.router)
     files = SnapshotFiles(settings.state.directory, clock)
-    shared = SharedReads(index, DEADLINE_S.get)
-    ladder, shadow = make_ladder(settings, shared, stores.database, files, clock)
+    ladder, shadow = make_ladder(settings, index, stores.database, files, clock)
     reading = Reading(
         boards=BoardDirectory(boards, clock, stores.used),
         entries=ladder,
@@ -213,6 +212,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         ledger=ObservedLedger(PostgresLedger(postgres, write=stores.write, read=stores.read)),
         signer=signer,
         clock=clock,
+        together=SharedRanks(DEADLINE_S.get),
     )
     batcher = SubmissionBatcher(
         ledger=reading.ledger,

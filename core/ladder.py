@@ -81,7 +81,7 @@ class Ladder:
         parts = await climb.read(shards, read, partial=False)
         entries = {user: entry for part, _ in parts for user, entry in part.items()}
         view = climb.view(view for _, view in parts)
-        if len(user_ids) == 1 and not view.missing:
+        if user_ids and not view.missing:
             self.shadow.user(season_number, user_ids[0], entries.get(user_ids[0]))
         return entries, view
 

@@ -38,43 +38,48 @@ class ListEntriesAround:
         between them; what is missing at one end of the board comes from the other side.
 
         The place of a result is after all entries with it. Cost in round trips to the index: two
-        around a user, one around a result, one more where a shard holds very many of the entries;
+        around a user, one around a result, one more where a shard holds very many of the entries,
+        all that again where the board ends within the window;
         one more for competition ranks where equals of the first entry stand before it, and in
         PostgreSQL for full entries. Raises BoardNotFound, SeasonNotFound, EntryNotFound, also for
         a hidden entry of anybody but the viewer, and Unavailable where the index cannot answer,
         or not as fresh as wanted.
         """
         question = await self.reading.question(board_id, options)
-        # Either side may have to give everything; one more shows whether the first has equals.
-        reach = above + below
-        if isinstance(center, ScorePoint):
-            own, window = None, await self._around_point(question, center, reach)
-        else:
-            own, window = await self._around_user(question, center, reach)
-            if own.hidden and center != options.viewer_user_id:
-                raise EntryNotFound
+        own, window = await self._around(question, center, above, below)
+        if len(window.above) < above or len(window.below) < below:
+            # An end of the board is near: the other side may have to give everything.
+            own, window = await self._around(question, center, above + below, above + below)
+        if own is not None and own.hidden and center != options.viewer_user_id:
+            raise EntryNotFound
         run = _run(own, window, above=above, below=below)
         return EntryWindow(*await self.reading.tell(question, run, options))
 
-    async def _around_point(self, question: Question, point: ScorePoint, reach: int) -> Window:
+    async def _around(
+        self, question: Question, center: int | ScorePoint, above: int, below: int
+    ) -> tuple[IndexedEntry | None, Window]:
+        # One more shows whether the first has equals.
+        if isinstance(center, ScorePoint):
+            return None, await self._around_point(question, center, above + 1, below)
+        return await self._around_user(question, center, above + 1, below)
+
+    async def _around_point(
+        self, question: Question, point: ScorePoint, above: int, below: int
+    ) -> Window:
         return await question.entries.window(
             question.season.number,
             question.ordering.behind(point.score, point.subscore),
-            above=reach + 1,
-            below=reach,
+            above=above,
+            below=below,
             within=KeyRange(),
             fresh=question.fresh,
         )
 
     async def _around_user(
-        self, question: Question, user_id: int, reach: int
+        self, question: Question, user_id: int, above: int, below: int
     ) -> tuple[IndexedEntry, Window]:
         found = await question.entries.window_of(
-            question.season.number,
-            user_id,
-            above=reach + 1,
-            below=reach,
-            fresh=question.fresh,
+            question.season.number, user_id, above=above, below=below, fresh=question.fresh
         )
         if found is None:
             # That there is no entry must not be older than the caller wants it either.
@@ -84,8 +89,8 @@ class ListEntriesAround:
 
 
 def _run(own: IndexedEntry | None, window: Window, *, above: int, below: int) -> Run:
-    """The entries wanted of a window that reaches `above` + `below` to either side, and one more
-    to the better one.
+    """The entries wanted of a window that reaches at least `above` and one more to the better side
+    and `below` to the other one; `above` + `below` where the board ends on one side.
     """
     reach = above + below
     above_count = min(len(window.above), max(above, reach - len(window.below)))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from core.board_directory import BoardDirectory
-from core.errors import ConsistencyTokenInvalid, SeasonNotFound, Staleness
+from core.errors import ConsistencyTokenInvalid, SeasonNotFound, ShardsMissing, Staleness
 from core.index_views import NOTHING, as_old_as
 from core.ordering import RESULT_BYTES, Ordering, cutoff_bytes_of, ranks_of
 from core.ports import Clock, EntryReads, Freshness, IndexedEntry, IndexView, Ledger, PageSlice
+from core.shared_ranks import Ranks, SharedRanks, Wanted
 from core.tokens import TokenSigner
 from core.types import (
     ALL_SHARDS,
@@ -26,6 +28,8 @@ from core.types import (
     Standing,
     shard_of,
 )
+
+_ANY: Final = Freshness()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ class Counts:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The ports of a read, and the steps that all reads share. `partial_entries` are asked where
-    the caller lets shards be left out; None: the same as the others.
+    the caller lets shards be left out; None: the same as the others. `together` brings those
+    together who ask for one rank each; None: everybody asks alone.
     """
 
     boards: BoardDirectory
@@ -117,6 +122,7 @@ class Reading:
     signer: TokenSigner
     clock: Clock
     partial_entries: EntryReads | None = None
+    together: SharedRanks | None = None
 
     async def question(self, board_id: str, options: ReadOptions) -> Question:
         """Raises BoardNotFound, SeasonNotFound, ConsistencyTokenInvalid."""
@@ -153,9 +159,42 @@ class Reading:
 
         Each entry and its place in its own shard are of one instant, and so is the count of
         each other shard. Cost: two round trips; one where `hints` has the right key of each user.
+        Who asks for one user, however fresh, shares them with others.
         """
+        plain = question.entries is self.entries and question.fresh == _ANY
+        if len(user_ids) != 1 or not plain or self.together is None:
+            return await self._rank(question, user_ids, mode, owners=owners, hints=hints or {})
+        (user_id,) = user_ids
+        hint = (hints or {}).get(user_id, b"")
+
+        async def read(wanted: Sequence[Wanted]) -> Ranks:
+            users = list(dict(wanted))
+            keys = {user: key for user, key in wanted if key}
+            # Who may see a hidden entry is looked at below.
+            return await self._rank(question, users, mode, owners=users, hints=keys)
+
+        kind = (question.season.number, mode, bool(hint))
+        try:
+            ranks, view = await self.together.rank(kind, (user_id, hint), read)
+        except ShardsMissing:
+            # Perhaps nobody answers for another's shard.
+            return await self._rank(question, user_ids, mode, owners=owners, hints=hints or {})
+        found = ranks.get(user_id)
+        if found is None or (found[0].hidden and user_id not in owners):
+            return {}, view
+        return {user_id: found}, view
+
+    async def _rank(
+        self,
+        question: Question,
+        user_ids: Sequence[int],
+        mode: RankMode,
+        *,
+        owners: Collection[int],
+        hints: Mapping[int, bytes],
+    ) -> Ranks:
         cutoff_bytes = cutoff_bytes_of(mode)
-        guesses = {hint[:cutoff_bytes] for hint in (hints or {}).values()}
+        guesses = {hint[:cutoff_bytes] for hint in hints.values()}
         if guesses:
             (entries, home_view), counts = await asyncio.gather(
                 self._entries(question, user_ids, cutoff_bytes), self.counts(question, guesses)

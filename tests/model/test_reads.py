@@ -24,6 +24,7 @@ from core.list_entries_around import ListEntriesAround
 from core.ordering import decode_item, encode_item
 from core.ports import Index
 from core.reading import Reading
+from core.shared_ranks import SharedRanks
 from core.tokens import TokenSigner
 from core.types import (
     INT64_MAX,
@@ -161,7 +162,14 @@ class Scene:
     def asked(self, index: Index) -> Asked:
         """The use cases over an index."""
         boards = BoardDirectory(self.kept.boards, self.clock)
-        reading = Reading(boards, index, self.kept.ledger, SIGNER, self.clock)
+        reading = Reading(
+            boards,
+            index,
+            self.kept.ledger,
+            SIGNER,
+            self.clock,
+            together=SharedRanks(lambda: None),
+        )
         return Asked(self, reading, ReadOptions())
 
 

@@ -1,0 +1,145 @@
+"""Ranks that are asked for together are read together, and each caller hears what is its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from core.errors import IndexUnavailable
+from core.ports import IndexedEntry, IndexView
+from core.shared_ranks import Ranks, SharedRanks, Wanted
+
+VIEW = IndexView(1, 100)
+
+
+def ranked(user_id: int) -> tuple[IndexedEntry, int]:
+    """The only entry and rank that a user can have."""
+    return IndexedEntry(b"%032d" % user_id, b"", before_in_shard=user_id, hidden=False), user_id + 7
+
+
+@dataclass
+class Bench:
+    """Knows the even users. Holds its answers until it is let go, and remembers its questions.
+    `deadline_s` is what the next callers have.
+    """
+
+    asked: list[list[int]] = field(default_factory=list)
+    gates: list[asyncio.Event] = field(default_factory=list)
+    held: bool = False
+    error: Exception | None = None
+    deadline_s: float | None = None
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.together = SharedRanks(lambda: self.deadline_s)
+
+    def rank(self, user_id: int, kind: Hashable = 1) -> asyncio.Task[Ranks]:
+        """Somebody asks for a user."""
+        return asyncio.create_task(self.together.rank(kind, (user_id, b""), self._read))
+
+    async def _read(self, wanted: Sequence[Wanted]) -> Ranks:
+        users = [user for user, _ in wanted]
+        self.asked.append(users)
+        self._arrived.set()
+        gate = asyncio.Event()
+        self.gates.append(gate)
+        if self.held:
+            await gate.wait()
+        if self.error is not None:
+            raise self.error
+        return {user: ranked(user) for user in users if user % 2 == 0}, VIEW
+
+    async def until(self, count: int) -> None:
+        """Waits for a number of questions."""
+        async with asyncio.timeout(5):
+            while len(self.asked) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A fresh one."""
+    return Bench()
+
+
+async def test_who_comes_together_asks_together(bench: Bench) -> None:
+    """One question, each user once; the answer has all who are there."""
+    answers = await asyncio.gather(bench.rank(2), bench.rank(3), bench.rank(4), bench.rank(2))
+
+    assert bench.asked == [[2, 3, 4]]
+    assert answers == [({2: ranked(2), 4: ranked(4)}, VIEW)] * 4
+
+
+async def test_each_kind_is_a_question_of_its_own(bench: Bench) -> None:
+    """Another season or another way to count is none of theirs."""
+    await asyncio.gather(bench.rank(2), bench.rank(4, kind=2), bench.rank(6))
+
+    assert sorted(bench.asked) == [[2, 6], [4]]
+
+
+async def test_two_are_on_their_way_and_the_rest_gathers(bench: Bench) -> None:
+    """A third waits for one to come back, with all who came meanwhile."""
+    bench.held = True
+    early = []
+    for count, user in enumerate((2, 4), start=1):
+        early.append(bench.rank(user))
+        await bench.until(count)
+    late = [bench.rank(user) for user in (6, 8)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert bench.asked == [[2], [4]]
+
+    bench.held = False
+    bench.gates[1].set()
+    await asyncio.gather(early[1], *late)
+    assert bench.asked == [[2], [4], [6, 8]]
+    bench.gates[0].set()
+    assert await early[0] == ({2: ranked(2)}, VIEW)
+
+
+async def test_a_large_crowd_does_not_grow(bench: Bench) -> None:
+    """A call holds up its node."""
+    await asyncio.gather(*(bench.rank(user) for user in range(1, 301)))
+
+    assert [len(asked) for asked in bench.asked] == [128, 128, 44]
+
+
+async def test_trouble_is_told_to_each(bench: Bench) -> None:
+    """In an error of its own, which says what is lost and when to come again."""
+    bench.error = IndexUnavailable({3}, retry_after_ms=5)
+    errors = await asyncio.gather(bench.rank(2), bench.rank(4), return_exceptions=True)
+
+    assert [
+        (error.shards, error.retry_after_ms)
+        for error in errors
+        if isinstance(error, IndexUnavailable)
+    ] == [({3}, 5)] * 2
+    assert errors[0] is not errors[1]
+
+
+async def test_who_gives_up_takes_nothing_from_others(bench: Bench) -> None:
+    """The first of a crowd goes, its question stays."""
+    bench.held = True
+    first, second = bench.rank(2), bench.rank(4)
+    await bench.until(1)
+    first.cancel()
+    await asyncio.sleep(0)
+    bench.gates[0].set()
+
+    assert await second == ({2: ranked(2), 4: ranked(4)}, VIEW)
+    assert first.cancelled()
+
+
+async def test_a_bug_is_everybodys(bench: Bench) -> None:
+    """And the next crowd starts anew; nothing is left behind."""
+    bench.error = ValueError("a bug")
+    errors = await asyncio.gather(bench.rank(2), bench.rank(4), return_exceptions=True)
+    bench.error = None
+
+    assert [type(error) for error in errors] == [ValueError, ValueError]
+    assert await bench.rank(2) == ({2: ranked(2)}, VIEW)
+    assert not bench.together._gatherings
