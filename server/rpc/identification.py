@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from google.protobuf.message import Message
 
@@ -16,11 +16,17 @@ from server.rpc.call import CallContext
 from server.rpc.chain import StreamHandler, UnaryHandler
 from server.rpc.methods import Method
 
-Check: TypeAlias = Callable[[CallContext], Identity]
-Identify: TypeAlias = Callable[[bool], Check]
-"""From whether a token is good for one call only, to what tells who calls. That raises
-Unauthenticated.
-"""
+_Check: TypeAlias = Callable[[CallContext], Identity]
+
+
+class Identify(Protocol):
+    """Finds out who calls; server/identity/callers.py does."""
+
+    def identify(self, call: CallContext) -> Identity:
+        """Who calls. Raises Unauthenticated."""
+
+    def use_up(self, call: CallContext, identity: Identity) -> None:
+        """Before an act for which a token is good once. Raises Unauthenticated, Unavailable."""
 
 
 class Identification:
@@ -63,22 +69,25 @@ class Identification:
 
         return permitted
 
-    def _check(self, method: Method) -> Check | None:
+    def _check(self, method: Method) -> _Check | None:
         # Also where nobody is asked: a method without a row must not wait for its first user.
         check_policy([(method.path, method.request_type)])
-        if self._identify is None:
+        callers = self._identify
+        if callers is None:
             return None
         roles, boards = POLICY[method.path]
         if roles is None:
             return _nobody
-        identify = self._identify(method.path in SINGLE_USE)
         all_boards = boards is Boards.ALL
+        single_use = method.path in SINGLE_USE
 
         def check(call: CallContext) -> Identity:
-            identity = identify(call)
+            identity = callers.identify(call)
             if identity.roles.isdisjoint(roles) or (all_boards and identity.game is not None):
                 call.identity = identity  # For the log.
                 raise PermissionDenied
+            if single_use:
+                callers.use_up(call, identity)
             return identity
 
         return check

@@ -139,7 +139,7 @@ def test_a_player_may_name_itself_or_nobody() -> None:
 
 async def test_the_chain_lets_through_whom_the_policy_names() -> None:
     """The handler sees the identity; without the role or the evidence it is not reached."""
-    handler = _get_board(lambda _call: ARENA)
+    handler = _get_board(ARENA)
     call = _call()
     answer = await handler(_board_request("arena.daily"), call)
 
@@ -157,20 +157,27 @@ async def test_the_chain_lets_through_whom_the_policy_names() -> None:
 )
 async def test_the_chain_refuses_whom_it_does_not(who: Any, code: str) -> None:
     """Without evidence, without the role, and outside of the namespace."""
-
-    def check(_call: CallContext) -> Identity:
-        if isinstance(who, StandingsError):
-            raise who
-        return who
-
-    answer = await _get_board(check)(_board_request("other.daily"), _call())
+    answer = await _get_board(who)(_board_request("other.daily"), _call())
 
     assert answer.code.name == code
 
 
-def _get_board(check: Any) -> Any:
+class _Callers:
+    def __init__(self, who: Identity | StandingsError) -> None:
+        self._who = who
+
+    def identify(self, _call: CallContext) -> Identity:
+        if isinstance(self._who, StandingsError):
+            raise self._who
+        return self._who
+
+    def use_up(self, call: CallContext, identity: Identity) -> None:
+        raise AssertionError
+
+
+def _get_board(who: Identity | StandingsError) -> Any:
     chain = default_chain(
-        in_flight_max=10, deadline_max_s=60, slow_call_s=60, identify=lambda _single_use: check
+        in_flight_max=10, deadline_max_s=60, slow_call_s=60, identify=_Callers(who)
     )
     route = compose(_methods(), chain)["/standings.v1.BoardService/GetBoard"]
     assert isinstance(route, UnaryRoute)
