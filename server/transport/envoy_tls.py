@@ -38,16 +38,13 @@ def write_secrets(path: Path, chain: bytes, key: bytes, client_ca: bytes | None)
 
 def first_secrets(path: Path, settings: ServerSettings) -> None:
     """Leaves what the files of the settings have, unseen: the worker looks at them before its Envoy
-    listens. Raises OSError.
+    listens, and does not start where they are bad.
     """
-    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
-        ca = settings.tls_client_ca_file
-        write_secrets(
-            path,
-            settings.tls_cert_file.read_bytes(),
-            settings.tls_key_file.read_bytes(),
-            None if ca is None else ca.read_bytes(),
-        )
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return
+    files = (settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+    chain, key, client_ca = (None if file is None else _text(file) for file in files)
+    write_secrets(path, chain or b"", key or b"", client_ca)
 
 
 def secured(http: dict[str, Any], path: Path, *, asks: bool, requires: bool) -> Mapping[str, Any]:
@@ -73,6 +70,13 @@ def secured(http: dict[str, Any], path: Path, *, asks: bool, requires: bool) -> 
             "require_client_certificate": asks and requires,
         },
     }
+
+
+def _text(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def _secret(name: str, kind: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
