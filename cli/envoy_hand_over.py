@@ -33,13 +33,13 @@ class HandOver:
         place of certificates.
         """
         from server.transport.envoy_program import envoy_command, envoy_environment
-        from server.transport.envoy_tls import first_secrets, secrets_path
+        from server.transport.envoy_tls import first_secrets
 
         variables = {**envoy_environment(), _VARIABLE: json.dumps(asdict(self))}
         given = (f"{name}={value}" for name, value in variables.items())
         # env replaces itself: the process that is started is Envoy.
         command = envoy_command(_APP, settings, self.admin, tokens=tokens)
-        first_secrets(secrets_path(self.admin), settings)
+        first_secrets(self.admin, settings)
         return ("/usr/bin/env", *given, *command)
 
     @classmethod

@@ -21,7 +21,7 @@ from server.identity.tls_files import TlsFiles, TlsMaterial
 from server.rpc.chain import Route
 from server.transport.asgi import GrpcApp, Send
 from server.transport.envoy_program import DRAIN_S
-from server.transport.envoy_tls import secrets_path, write_secrets
+from server.transport.envoy_tls import write_secrets
 from server.transport.presence import Receive
 
 _LISTEN_S: Final = 10.0
@@ -98,9 +98,7 @@ class EnvoyListener:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _certify(self, material: TlsMaterial) -> None:
-        write_secrets(
-            secrets_path(self._admin.path), material.chain, material.key, material.client_ca
-        )
+        write_secrets(self._admin.path, material.chain, material.key, material.client_ca)
 
 
 class EnvoyAdmin:

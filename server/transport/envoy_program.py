@@ -12,7 +12,7 @@ from pyvoy import PyvoyServer
 from pyvoy._server import get_envoy_environ
 
 from bootstrap.server_settings import ServerSettings
-from server.transport.envoy_tls import secrets_path, secured
+from server.transport.envoy_tls import secured
 
 _METADATA_KIB_MAX: Final = 16
 _KEEPALIVE_S: Final = 60
@@ -91,9 +91,11 @@ def envoy_config(
         },
     }
     if settings.tls_cert_file is not None:
+        # Who reads certificates from files needs a name, whatever it is.
+        config["node"] = {"id": "standings", "cluster": "standings"}
         chain["transport_socket"] = secured(
             http["typed_config"],
-            secrets_path(admin),
+            admin,
             asks=settings.tls_client_ca_file is not None,
             requires=not tokens,
         )
