@@ -1,5 +1,6 @@
-"""How Envoy is told of certificates: by two files beside the socket of its own operators' interface,
-which it reads anew when others are moved there. Knows no gRPC: supervisors load this.
+"""How Envoy is told of certificates: by two files beside the socket of its operators' interface.
+
+It reads them anew when others are moved there. Knows no gRPC: supervisors load this.
 """
 
 from __future__ import annotations
