@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from bootstrap.audit_settings import AuditSettings
 from bootstrap.chaos_settings import ChaosSettings
+from bootstrap.client_settings import ClientSettings
 from bootstrap.identity_settings import IdentitySettings
 from bootstrap.read_settings import ReadSettings
 from bootstrap.server_settings import ServerSettings
@@ -94,6 +95,7 @@ class Settings(BaseModel):
     redis: RedisSettings = RedisSettings()
     server: ServerSettings = ServerSettings()
     identity: IdentitySettings = IdentitySettings()
+    client: ClientSettings = ClientSettings()
     reads: ReadSettings = ReadSettings()
     watch: WatchSettings = WatchSettings()
     tokens: TokenSettings = TokenSettings()
