@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2 as pb  # type: ignore[import-untyped]
 
 from core.errors import Draining
 from server.errors import UnknownComponent
+from server.identity.identity import NOBODY, Identity
 from server.rpc.call import CallContext
 
 OVERALL: Final = ""
@@ -64,6 +65,10 @@ class Health:
             raise UnknownComponent
         return self._components[name] and not self._draining
 
+    def tells(self, name: str, identity: Identity) -> bool:
+        """Whether a caller is told of a component: one that nobody knows, of services only."""
+        return identity is not NOBODY or name in self._services
+
     def names(self) -> tuple[str, ...]:
         """All components, in order."""
         return tuple(sorted(self._services | self._components.keys()))
@@ -86,9 +91,11 @@ class HealthServicer:
     health: Health
 
     async def check(
-        self, request: pb.HealthCheckRequest, _call: CallContext
+        self, request: pb.HealthCheckRequest, call: CallContext
     ) -> pb.HealthCheckResponse:
         """How a component is now. NOT_FOUND when there is none of that name."""
+        if not self.health.tells(request.service, call.identity):
+            raise UnknownComponent
         return _response(serving=self.health.serving(request.service))
 
     async def list(
@@ -101,7 +108,7 @@ class HealthServicer:
         )
 
     async def watch(
-        self, request: pb.HealthCheckRequest, _call: CallContext
+        self, request: pb.HealthCheckRequest, call: CallContext
     ) -> AsyncGenerator[pb.HealthCheckResponse, None]:
         """How a component is now and whenever that changes; ends when the worker goes away.
 
@@ -109,7 +116,7 @@ class HealthServicer:
         """
         last = None
         while True:
-            answer = self._watched(request.service)
+            answer = self._watched(request.service, call.identity)
             if answer != last:
                 last = answer
                 yield answer
@@ -118,8 +125,10 @@ class HealthServicer:
                 raise Draining
             await self.health.changed()
 
-    def _watched(self, name: str) -> pb.HealthCheckResponse:
+    def _watched(self, name: str, identity: Identity) -> pb.HealthCheckResponse:
         try:
+            if not self.health.tells(name, identity):
+                raise UnknownComponent
             return _response(serving=self.health.serving(name))
         except UnknownComponent:
             return pb.HealthCheckResponse(status=pb.HealthCheckResponse.SERVICE_UNKNOWN)
