@@ -110,6 +110,16 @@ def test_half_a_pair_is_none(tmp_path: Path) -> None:
         tls_credentials(tmp_path / "ca.pem", cert_file="cert.pem")
 
 
+@pytest.mark.parametrize("name", ["STANDINGS_SERVER_ADDRESS", "STANDINGS_SERVER_ADMIN_ADDRESS"])
+async def test_a_port_for_others_without_tls_stops_the_start(name: str) -> None:
+    """Before anything is opened, with the variable's name and the way out."""
+    code, told = await _standings({name: "0.0.0.0:0"}, "127.0.0.1:0", "serve")
+
+    assert code == 1
+    assert name in told
+    assert "--insecure" in told
+
+
 async def test_operators_commands_with_a_certificate(running: Secured) -> None:
     """Health, breakers and a lever, as whom the certificate names."""
     _leave(running, running.caller("sre/alice"))

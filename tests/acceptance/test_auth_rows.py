@@ -119,6 +119,12 @@ async def test_what_metadata_say_is_nobodys_role(running: Secured) -> None:
     other = running.channel(server.admin_address, running.caller("game-server/eu1"))
     code, _ = await _list_breakers(other, _CLAIMED)
     assert code is grpc.StatusCode.PERMISSION_DENIED
+    reader = running.channel(server.address, running.caller("internal/web"))
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await BoardServiceStub(reader).DeleteBoard(
+            boards.DeleteBoardRequest(board_id="any"), metadata=_CLAIMED, timeout=20
+        )
+    assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert await _list_boards(running.channel(running.by_token), _CLAIMED) is UNAUTHENTICATED
 
 
