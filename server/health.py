@@ -65,9 +65,11 @@ class Health:
             raise UnknownComponent
         return self._components[name] and not self._draining
 
-    def tells(self, name: str, identity: Identity) -> bool:
-        """Whether a caller is told of a component: one that nobody knows, of services only."""
-        return identity is not NOBODY or name in self._services
+    def serving_to(self, identity: Identity, name: str) -> bool:
+        """The same for a caller: to one that nobody knows there are services only."""
+        if identity is NOBODY and name not in self._services:
+            raise UnknownComponent
+        return self.serving(name)
 
     def names(self) -> tuple[str, ...]:
         """All components, in order."""
@@ -94,9 +96,7 @@ class HealthServicer:
         self, request: pb.HealthCheckRequest, call: CallContext
     ) -> pb.HealthCheckResponse:
         """How a component is now. NOT_FOUND when there is none of that name."""
-        if not self.health.tells(request.service, call.identity):
-            raise UnknownComponent
-        return _response(serving=self.health.serving(request.service))
+        return _response(serving=self.health.serving_to(call.identity, request.service))
 
     async def list(
         self, _request: pb.HealthListRequest, _call: CallContext
@@ -127,9 +127,7 @@ class HealthServicer:
 
     def _watched(self, name: str, identity: Identity) -> pb.HealthCheckResponse:
         try:
-            if not self.health.tells(name, identity):
-                raise UnknownComponent
-            return _response(serving=self.health.serving(name))
+            return _response(serving=self.health.serving_to(identity, name))
         except UnknownComponent:
             return pb.HealthCheckResponse(status=pb.HealthCheckResponse.SERVICE_UNKNOWN)
 

@@ -201,7 +201,7 @@ async def _never(_request: bytes, _call: CallContext) -> bytes:
     ],
 )
 async def test_the_certificate_that_envoy_has_seen(
-    header: str, secured: bool, evidence: tuple[str, ...]
+    header: str, *, secured: bool, evidence: tuple[str, ...]
 ) -> None:
     """Its URI is evidence where Envoy speaks TLS, nothing where it does not, and never metadata."""
     seen: list[CallContext] = []
