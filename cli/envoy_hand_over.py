@@ -28,7 +28,7 @@ class HandOver:
     admin: str
     python: str = sys.executable
 
-    def command(self, settings: ServerSettings, *, tokens: bool) -> Sequence[str]:
+    def command(self, settings: ServerSettings, *, tokens: bool = False) -> Sequence[str]:
         """The worker's program and its arguments; `tokens`: whether callers may come with those in
         place of certificates.
         """
