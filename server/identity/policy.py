@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import Message
 
-from server.identity.identity import Role
+from server.identity.identity import OPERATORS, Role
 from server.identity.scope import scope_of
 
 
@@ -89,6 +89,7 @@ POLICY: Final[Mapping[str, Rule]] = {
     "/standings.v1.AdminService/InjectFault": _ADMIN,
     "/standings.v1.AdminService/ListFaults": _ADMIN,
     "/standings.v1.AdminService/ClearFaults": _ADMIN,
+    "/standings.v1.AdminService/ListAuditEvents": Rule(OPERATORS, Boards.ALL),
     # Whether the server serves is told to balancers, which have no credentials.
     "/grpc.health.v1.Health/Check": _ANYBODY,
     "/grpc.health.v1.Health/Watch": _ANYBODY,

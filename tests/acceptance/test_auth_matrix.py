@@ -192,6 +192,11 @@ _ADMIN: Mapping[str, Row] = {
     ),
     "ListFaults": Row(_SRE, admin.ListFaultsRequest(), admin.ListFaultsResponse),
     "ClearFaults": Row(_SRE, admin.ClearFaultsRequest(), admin.ClearFaultsResponse),
+    "ListAuditEvents": Row(
+        ("sre", "privacy-officer"),
+        admin.ListAuditEventsRequest(),
+        admin.ListAuditEventsResponse,
+    ),
 }
 _ANYBODY = (*ROLES, "")
 _HEALTH: Mapping[str, Row] = {

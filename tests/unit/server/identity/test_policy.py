@@ -176,10 +176,7 @@ class _Callers:
 
 
 def _get_board(who: Identity | StandingsError) -> Any:
-    chain = default_chain(
-        in_flight_max=10, deadline_max_s=60, slow_call_s=60, identify=_Callers(who)
-    )
-    route = compose(_methods(), chain)["/standings.v1.BoardService/GetBoard"]
+    route = compose(_methods(), _chain(_Callers(who)))["/standings.v1.BoardService/GetBoard"]
     assert isinstance(route, UnaryRoute)
     return route.handler
 
@@ -192,8 +189,20 @@ def _call() -> CallContext:
     return CallContext(None, {}, "test")
 
 
-def _chain() -> Any:
-    return default_chain(in_flight_max=10, deadline_max_s=60, slow_call_s=60)
+class _NoAudit:
+    name: ClassVar = "audit"
+    after: ClassVar[frozenset[str]] = frozenset()
+
+    def unary(self, _method: Method, handler: Any) -> Any:
+        return handler
+
+    stream = unary
+
+
+def _chain(callers: _Callers | None = None) -> Any:
+    return default_chain(
+        in_flight_max=10, deadline_max_s=60, slow_call_s=60, audit=_NoAudit(), identify=callers
+    )
 
 
 def _methods() -> Mapping[str, Method]:
@@ -203,7 +212,7 @@ def _methods() -> Mapping[str, Method]:
             RankingServicer(fakes, Drain()),
             BoardsServicer(fakes),
             ModerationServicer(fakes),
-            AdminServicer(fakes, fakes, Drain(), fakes),
+            AdminServicer(fakes, fakes, Drain(), fakes, fakes),
             HealthServicer(Health(())),
             ReflectionServicer(()),
         ]
