@@ -27,6 +27,8 @@ FROM python:3.11-slim-bookworm
 COPY --from=builder /opt/standings /opt/standings
 ENV PATH=/opt/standings/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
   STANDINGS_SERVER_ADDRESS=0.0.0.0:50051 STANDINGS_METRICS_ADDRESS=0.0.0.0:9464
+# It serves other machines, so it starts with TLS and known callers only, or with --insecure:
+# docs/security.md.
 EXPOSE 50051 9464
 WORKDIR /tmp
 # A number, so that a cluster that forbids root can tell.

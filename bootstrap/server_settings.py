@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +29,20 @@ class ServerSettings(BaseModel):
     """Where games connect, host:port; port 0 takes a free one."""
     admin_address: _Address = "127.0.0.1:50052"
     """Where operators connect."""
+    token_address: _Address | None = None
+    """Where games and players without certificates connect, if `address` asks for them: by TLS, and
+    a token tells who calls."""
+    tls_cert_file: Path | None = None
+    """What the server shows to prove its name: its certificate and those between it and the root,
+    PEM. Read anew when it changes, as are the two below."""
+    tls_key_file: Path | None = None
+    """The key to it, PEM."""
+    tls_client_ca_file: Path | None = None
+    """Who vouches for callers, PEM. With it, callers of `address` and `admin_address` need a
+    certificate."""
+    insecure: bool = False
+    """Whether addresses that others than this machine reach may be served without TLS, or without
+    asking who calls."""
     transport: Transport = Transport.GRPCIO
     """How workers of `standings serve` are connected: grpcio or envoy."""
     workers: int = Field(default=0, ge=0, le=48)

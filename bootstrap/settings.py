@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from bootstrap.audit_settings import AuditSettings
 from bootstrap.chaos_settings import ChaosSettings
+from bootstrap.client_settings import ClientSettings
+from bootstrap.identity_settings import IdentitySettings
 from bootstrap.read_settings import ReadSettings
 from bootstrap.server_settings import ServerSettings
 from bootstrap.watch_settings import WatchSettings
@@ -92,6 +94,8 @@ class Settings(BaseModel):
     postgres: PostgresSettings = PostgresSettings()
     redis: RedisSettings = RedisSettings()
     server: ServerSettings = ServerSettings()
+    identity: IdentitySettings = IdentitySettings()
+    client: ClientSettings = ClientSettings()
     reads: ReadSettings = ReadSettings()
     watch: WatchSettings = WatchSettings()
     tokens: TokenSettings = TokenSettings()

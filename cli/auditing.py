@@ -35,7 +35,7 @@ async def show_events(
     """
     rows: list[AuditRow] = []
     token, from_file = "", False
-    async with connect(address_of(address)) as client:
+    async with connect(address_of(address), Settings.load().client) as client:
         while len(rows) < limit:
             page = await client.audit_events(
                 question, page_size=min(_PAGE_SIZE_MAX, limit - len(rows)), page_token=token

@@ -28,14 +28,19 @@ class HandOver:
     admin: str
     python: str = sys.executable
 
-    def command(self, settings: ServerSettings) -> Sequence[str]:
-        """The worker's program and its arguments."""
+    def command(self, settings: ServerSettings, *, tokens: bool = False) -> Sequence[str]:
+        """The worker's program and its arguments; `tokens`: whether callers may come with those in
+        place of certificates.
+        """
         from server.transport.envoy_program import envoy_command, envoy_environment
+        from server.transport.envoy_tls import first_secrets
 
         variables = {**envoy_environment(), _VARIABLE: json.dumps(asdict(self))}
         given = (f"{name}={value}" for name, value in variables.items())
         # env replaces itself: the process that is started is Envoy.
-        return ("/usr/bin/env", *given, *envoy_command(_APP, settings, self.admin))
+        command = envoy_command(_APP, settings, self.admin, tokens=tokens)
+        first_secrets(self.admin, settings)
+        return ("/usr/bin/env", *given, *command)
 
     @classmethod
     def read(cls, text: str) -> Self:

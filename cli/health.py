@@ -12,8 +12,8 @@ def health(timeout_s: float = typer.Option(2.0, help="How long to wait for the a
     from server.health_probe import ask_health
 
     with told():
-        address = Settings.load().server.address
-    status = ask_health(address, timeout_s=timeout_s)
+        settings = Settings.load()
+        status = ask_health(settings.server.address, timeout_s=timeout_s, settings=settings.client)
     typer.echo(status)
     if status != "SERVING":
         raise typer.Exit(1)

@@ -54,7 +54,7 @@ async def show_breakers(address: str | None, *, once: bool, workers: bool) -> No
     def draw(rows: Sequence[BreakerRow]) -> RenderableType:
         return table(rows, _now())
 
-    async with connect(address_of(address)) as client:
+    async with connect(address_of(address), Settings.load().client) as client:
         if _is_once(once=once):
             Console().print(draw(await client.breakers()))
         else:
@@ -63,7 +63,7 @@ async def show_breakers(address: str | None, *, once: bool, workers: bool) -> No
 
 async def show_shards(address: str | None, *, once: bool) -> None:
     """The table of shards; once, or every second. Raises AdminCallFailed."""
-    async with connect(address_of(address)) as client:
+    async with connect(address_of(address), Settings.load().client) as client:
         if _is_once(once=once):
             Console().print(shards_table(await client.shards()))
         else:
@@ -76,7 +76,7 @@ async def run_operation(
     """Begins an operation, tells how far it is until it has ended, and then what it found. Whoever
     is interrupted meanwhile stops it. Raises AdminCallFailed.
     """
-    async with connect(address_of(address)) as client:
+    async with connect(address_of(address), Settings.load().client) as client:
         operation = await begin(client)
         try:
             with Console().status("") as status:
@@ -101,7 +101,7 @@ async def set_breaker(
     """Sets a mode and prints what became of it; returns the workers that do not say that they
     act on it. Raises AdminCallFailed.
     """
-    async with connect(address_of(address)) as client:
+    async with connect(address_of(address), Settings.load().client) as client:
         done = await client.set_breaker(name, mode, reason=reason, actor=actor, ttl_s=ttl_s)
     Console().print(breakers_table(done.breakers, _now()))
     typer.echo(f"in force in workers {_slots(done.acknowledged)}")

@@ -8,6 +8,9 @@ import typer
 def serve(
     *,
     jobs: bool = typer.Option(True, help="Whether the workers may run the jobs, too."),
+    insecure: bool = typer.Option(
+        False, help="Serve other machines without TLS, or without asking who calls."
+    ),
 ) -> None:
     """Serves on STANDINGS_SERVER_ADDRESS, and operators on STANDINGS_SERVER_ADMIN_ADDRESS.
 
@@ -22,5 +25,8 @@ def serve(
 
     with told():
         settings = Settings.load()
+        if insecure:
+            server = settings.server.model_copy(update={"insecure": True})
+            settings = settings.model_copy(update={"server": server})
         configure_logging(settings.log)
         supervise(settings, with_jobs=jobs)

@@ -12,6 +12,7 @@ from typing import Final
 
 from bootstrap.container import Container, open_container
 from bootstrap.errors import NotConfigured
+from bootstrap.exposure import check_exposure
 from bootstrap.settings import Settings
 from bootstrap.snapshot_keeping import keep_snapshots
 from cli.chaos_schedule import chaos_jobs
@@ -28,6 +29,7 @@ from server import metrics
 from server.app import Server
 from server.audit.shipping import AuditShipping
 from server.health import Health
+from server.identity.access import access_of
 from server.levers.fleet import FleetSync
 from server.levers.levers import levers_of
 from server.levers.measuring import measure_levers
@@ -69,6 +71,8 @@ async def serving(
     The stores must be named in the settings, and migrated. Raises NotConfigured,
     LedgerUnavailable.
     """
+    check_exposure(settings.server, settings.identity)
+    access = access_of(settings, SystemClock())
     async with (
         _measured(settings),
         open_container(settings, observer=breaker_measures()) as container,
@@ -80,13 +84,14 @@ async def serving(
         )
         shipping = AuditShipping(container.audit.ship, settings.state.directory)
         use_cases = _use_cases(container, settings, fleet)
-        server = Server(use_cases, settings.server, health, listener)
+        server = Server(use_cases, settings.server, health, listener, access)
         try:
             await server.start()
         except RuntimeError as error:
             addresses = f"{settings.server.address} and {settings.server.admin_address}"
             raise NotConfigured(f"cannot listen on {addresses}: is one of them taken?") from error
         background = [
+            *(asyncio.create_task(task()) for task in access.tasks),
             asyncio.create_task(member.run()),
             asyncio.create_task(fleet.run()),
             asyncio.create_task(measure_levers(container.machine)),

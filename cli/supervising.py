@@ -17,6 +17,7 @@ from typing import Final
 import typer
 
 from bootstrap.errors import NotConfigured
+from bootstrap.exposure import check_exposure
 from bootstrap.server_settings import ServerSettings, Transport
 from bootstrap.settings import MetricsSettings, Settings
 from bootstrap.state import held
@@ -38,6 +39,7 @@ _STOP_MARGIN_S: Final = 12.0
 
 def supervise(settings: Settings, *, with_jobs: bool) -> None:
     """Serves until SIGTERM or SIGINT. Raises NotConfigured, also where a port is taken."""
+    check_exposure(settings.server, settings.identity)
     with ExitStack() as stack:
         stack.enter_context(held(settings.state.directory))
         server = _with_ports(settings.server, stack)
@@ -55,14 +57,18 @@ def supervise(settings: Settings, *, with_jobs: bool) -> None:
 
 def _with_ports(server: ServerSettings, stack: ExitStack) -> ServerSettings:
     try:
-        held_ports = [
-            stack.enter_context(reserved(address, patience_s=_PORT_PATIENCE_S))
-            for address in (server.address, server.admin_address)
+        public, admin, token = [
+            address and stack.enter_context(reserved(address, patience_s=_PORT_PATIENCE_S))
+            for address in (server.address, server.admin_address, server.token_address)
         ]
     except PortTaken as error:
         raise NotConfigured(f"cannot listen on {error}: is it taken?") from error
-    public, admin = held_ports
-    changes = {"address": public, "admin_address": admin, "reuse_port": True}
+    changes = {
+        "address": public,
+        "admin_address": admin,
+        "token_address": token,
+        "reuse_port": True,
+    }
     return server.model_copy(update=changes)
 
 
@@ -71,7 +77,7 @@ async def _run(settings: Settings, measures: WorkerMetrics, *, with_jobs: bool) 
     async with AsyncExitStack() as stack:
         ready = await stack.enter_async_context(_stores(settings))
         program = WorkerProgram(
-            _arguments(ready.server, stack, with_jobs=with_jobs),
+            _arguments(ready, stack, with_jobs=with_jobs),
             ready.environment() | {"PROMETHEUS_MULTIPROC_DIR": str(measures.directory)},
         )
         supervisor = Supervisor(
@@ -80,7 +86,10 @@ async def _run(settings: Settings, measures: WorkerMetrics, *, with_jobs: bool) 
         await stack.enter_async_context(supervisor)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.roll)
         server = ready.server
-        typer.echo(f"listening on {server.address}, for operators on {server.admin_address}")
+        tokens = f", for tokens on {server.token_address}" if server.token_address else ""
+        typer.echo(
+            f"listening on {server.address}{tokens}, for operators on {server.admin_address}"
+        )
         await stop.wait()
 
 
@@ -93,8 +102,8 @@ def _stores(settings: Settings) -> AbstractAsyncContextManager[Settings]:
     return open_stores(settings)
 
 
-def _arguments(settings: ServerSettings, stack: AsyncExitStack, *, with_jobs: bool) -> Arguments:
-    if settings.transport is Transport.ENVOY:
+def _arguments(settings: Settings, stack: AsyncExitStack, *, with_jobs: bool) -> Arguments:
+    if settings.server.transport is Transport.ENVOY:
         sockets = stack.enter_context(TemporaryDirectory(prefix="standings-"))
         return _envoy(settings, Path(sockets), with_jobs=with_jobs)
     # -P: in whatever directory this is started, `cli` is this project's.
@@ -102,7 +111,7 @@ def _arguments(settings: ServerSettings, stack: AsyncExitStack, *, with_jobs: bo
     return lambda slot, link: (*command, "--slot", str(slot), "--link", str(link))
 
 
-def _envoy(settings: ServerSettings, sockets: Path, *, with_jobs: bool) -> Arguments:
+def _envoy(settings: Settings, sockets: Path, *, with_jobs: bool) -> Arguments:
     if find_spec("pyvoy") is None:
         raise NotConfigured("the transport envoy needs the extra of that name, and Linux")
     from cli.envoy_hand_over import HandOver
@@ -112,7 +121,8 @@ def _envoy(settings: ServerSettings, sockets: Path, *, with_jobs: bool) -> Argum
     def arguments(slot: int, link: int) -> Sequence[str]:
         # Never the same twice: a successor starts while its predecessor still has its own.
         admin = str(sockets / str(next(numbers)))
-        return HandOver(slot, link, with_jobs, admin).command(settings)
+        given = HandOver(slot, link, with_jobs, admin)
+        return given.command(settings.server, tokens=settings.identity.tokens)
 
     return arguments
 

@@ -12,6 +12,7 @@
     |- BoardExists
     |- SubmissionIdReused           the same id came with other content
     |- EtagMismatch                 somebody changed the board in between
+    |- ClientWritesRefused          players may not submit to this board, or not in this way
     |- SeasonNotOpen                no season of the board takes submissions now
     |- UserBeingDeleted             the user's deletion is under way
     |- QueueFull                    more submissions wait than the worker will hold
@@ -156,6 +157,15 @@ class EtagMismatch(StandingsError):
 
     def __init__(self) -> None:
         super().__init__("the board changed since that etag was read")
+
+
+class ClientWritesRefused(StandingsError):
+    """Players may not submit to this board, or not in this way; the servers of its game may."""
+
+    reason = "CLIENT_WRITES_REFUSED"
+
+    def __init__(self, description: str = "this board takes no submissions of players") -> None:
+        super().__init__(description)
 
 
 class SeasonNotOpen(StandingsError):

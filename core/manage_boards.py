@@ -44,13 +44,18 @@ class ManageBoards:
         """The board of that name, as PostgreSQL has it now. Raises BoardNotFound."""
         return await self.directory.reload(board_id)
 
-    async def list(self, *, page_size: int, page_token: str) -> tuple[Sequence[Board], str]:
-        """A page of boards by name, and the token of the next one. Raises PageTokenInvalid."""
-        after = self.signer.boards_after(page_token) if page_token else ""
-        found = await self.boards.list(after=after, limit=page_size + 1)
+    async def list(
+        self, *, page_size: int, page_token: str, prefix: str = ""
+    ) -> tuple[Sequence[Board], str]:
+        """A page of the boards whose names begin so, by name, and the token of the next one, which
+        is good for the same prefix. Raises PageTokenInvalid.
+        """
+        after = self.signer.boards_after(page_token, prefix) if page_token else ""
+        found = await self.boards.list(after=after, limit=page_size + 1, prefix=prefix)
         shown = found[:page_size]
-        more = len(found) > page_size
-        return shown, self.signer.boards_page(after=shown[-1].spec.board_id) if more else ""
+        if len(found) == len(shown):
+            return shown, ""
+        return shown, self.signer.boards_page(shown[-1].spec.board_id, prefix)
 
     async def update(self, board_id: str, changes: Mapping[str, object], *, etag: str) -> Board:
         """Changes the named fields of the definition.

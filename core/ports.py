@@ -41,8 +41,10 @@ class Boards(Protocol):
     async def get(self, board_id: str) -> Board:
         """The board of that name. Raises BoardNotFound."""
 
-    async def list(self, *, after: str, limit: int) -> Sequence[Board]:
-        """Up to `limit` boards in the order of their names, those after `after`."""
+    async def list(self, *, after: str, limit: int, prefix: str = "") -> Sequence[Board]:
+        """Up to `limit` boards in the order of their names, those after `after` whose names begin
+        with `prefix`.
+        """
 
     async def update(self, board_id: str, changes: Mapping[str, object], *, etag: str) -> Board:
         """Changes the named BoardSpec fields. Raises BoardNotFound, EtagMismatch."""

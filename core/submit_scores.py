@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.batching import Settled, SubmissionBatcher
-from core.errors import StandingsError, Unavailable
+from core.errors import ClientWritesRefused, StandingsError, Unavailable
 from core.ordering import KEY_BYTES
 from core.ports import Freshness, Index
 from core.reading import Question, Reading
@@ -105,7 +105,7 @@ class SubmitScores:
             if board is None:
                 board = boards[submission.board_id] = await self._board(submission.board_id)
             entries.append(
-                board if isinstance(board, StandingsError) else _Asked(submission, board)
+                board if isinstance(board, StandingsError) else _admitted(submission, board)
             )
         return entries
 
@@ -199,6 +199,12 @@ class SubmitScores:
                 (item.recorded.season.number, item.recorded.xid, item.shard) for item in done
             )
         )
+
+
+def _admitted(submission: Submission, board: Board) -> _Asked | StandingsError:
+    if submission.by_player and not board.spec.client_writes:
+        return ClientWritesRefused()
+    return _Asked(submission, board)
 
 
 def _xids_by_shard(done: Iterable[_Done]) -> Mapping[int, tuple[int, ...]]:

@@ -114,13 +114,15 @@ class TokenSigner:
             raise PageTokenInvalid
         return Turn(body[1:], backward=bool(body[0]))
 
-    def boards_page(self, *, after: str) -> str:
-        """The token of the page of boards that begins behind a name."""
-        return self._seal(_BOARDS_PAGE, after.encode())
+    def boards_page(self, after: str, prefix: str = "") -> str:
+        """The token of the page that begins behind a name, of the boards with a prefix."""
+        return self._seal(_BOARDS_PAGE, after.encode(), _bound(prefix))
 
-    def boards_after(self, token: str) -> str:
-        """The name that a page of boards begins behind. Raises PageTokenInvalid."""
-        body = self._open(_BOARDS_PAGE, token)
+    def boards_after(self, token: str, prefix: str = "") -> str:
+        """The name that a page of boards begins behind. Raises PageTokenInvalid, also for the
+        token of another prefix.
+        """
+        body = self._open(_BOARDS_PAGE, token, _bound(prefix))
         if body is None:
             raise PageTokenInvalid
         return body.decode()
@@ -185,6 +187,11 @@ def merge_writes(all_writes: Iterable[tuple[int, int, int]]) -> Writes:
         if xid:
             masks[xid] = masks.get(xid, 0) | 1 << shard
     return Writes(seasons.pop() if len(seasons) == 1 else 0, tuple(masks.items()))
+
+
+def _bound(prefix: str) -> bytes:
+    """Bytes that no other prefix has, nor the beginning of them; without one none, as ever."""
+    return prefix.encode() + b"\0" if prefix else b""
 
 
 def _text(data: bytes) -> str:

@@ -148,7 +148,8 @@ class Submission:
 
     `submission_id` is a UUIDv7 in canonical text; `operator` as asked (None: the board's);
     `metadata` canonical JSON; `digest` covers the content, so that the same id with other
-    content is refused.
+    content is refused. `by_player`: it comes from a player's own program, which not every board
+    takes.
     """
 
     submission_id: str
@@ -160,6 +161,7 @@ class Submission:
     metadata: str | None
     digest: bytes
     return_rank: bool = False
+    by_player: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from bootstrap.client_settings import ClientSettings
 from server.audit.table import AUDIT
 from server.health_probe import reachable
+from server.outgoing import aio_channel
 from standings.v1 import admin_service_pb2 as pb
 from standings.v1 import admin_service_pb2_grpc as pb_grpc
 
@@ -268,9 +270,13 @@ class AdminClient:
 
 
 @asynccontextmanager
-async def connect(address: str) -> AsyncIterator[AdminClient]:
-    """A client of the server whose admin listener is at host:port."""
-    async with grpc.aio.insecure_channel(reachable(address)) as channel:
+async def connect(
+    address: str, settings: ClientSettings | None = None
+) -> AsyncIterator[AdminClient]:
+    """A client of the server whose admin listener is at host:port. Raises NotConfigured where a
+    file of the settings cannot be used.
+    """
+    async with aio_channel(reachable(address), settings or ClientSettings()) as channel:
         yield AdminClient(channel, address)
 
 

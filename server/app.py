@@ -12,6 +12,7 @@ from server.audit.describing import Known
 from server.audit.link import Audit
 from server.drain import Drain
 from server.health import Health, HealthServicer
+from server.identity.access import OPEN, Access
 from server.reflection import ReflectionServicer
 from server.rpc.admin_servicer import AdminServicer
 from server.rpc.boards_servicer import BoardsServicer
@@ -30,6 +31,7 @@ _HURRIED_GRACE_S: Final = 1.0
 class Server:
     """Both listeners, started and ended together. `health` is for whoever proves the stores;
     `listener` makes the one for games. That for operators depends on nothing but this process.
+    `access` says how callers reach them, and how they are known.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Server:
         settings: ServerSettings,
         health: Health,
         listener: MakeListener = GrpcioListener,
+        access: Access = OPEN,
     ) -> None:
         self._settings = settings
+        self._access = access
         self._health = health
         self._drain = Drain()
         known = Known(use_cases.levers, use_cases.manage_boards, use_cases.index_operations)
@@ -71,9 +75,10 @@ class Server:
 
     async def start(self) -> None:
         """Listens on both addresses. Raises RuntimeError when one is taken; then neither is."""
-        self.port = await self._public.start(self._settings.address)
+        settings = self._settings
+        self.port = await self._public.start(settings.address, settings.token_address)
         try:
-            self.admin_port = await self._admin.start(self._settings.admin_address)
+            self.admin_port = await self._admin.start(settings.admin_address)
         except BaseException:
             await self._public.stop(0)
             raise
@@ -120,5 +125,7 @@ class Server:
             deadline_max_s=self._settings.deadline_max_s,
             slow_call_s=self._settings.slow_call_s,
             audit=self._audit,
+            identify=self._access.callers,
         )
-        return make(compose(method_table(all_servicers), chain), self._settings)
+        routes = compose(method_table(all_servicers), chain)
+        return make(routes, self._settings, self._access.tls)

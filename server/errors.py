@@ -35,6 +35,28 @@ class NotRead(Unavailable):
         super().__init__("the answers of this stream were not read in time")
 
 
+class Unauthenticated(StandingsError):
+    """The caller brought no evidence of who it is, or none that holds. Which of the many reasons it
+    was is told to nobody but the log.
+    """
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__("the caller is not known here: no certificate or token that holds")
+        self.why = why
+        """For the log."""
+
+
+class PermissionDenied(StandingsError):
+    """The caller is known, and may not do this."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, description: str = "the caller's roles do not permit this method") -> None:
+        super().__init__(description)
+
+
 class UnknownBreaker(StandingsError):
     """No breaker of that name; of those that may be meant here."""
 

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2 as pb  # type: ignore[import-untyped]
 
 from core.errors import Draining
 from server.errors import UnknownComponent
+from server.identity.identity import NOBODY, Identity
 from server.rpc.call import CallContext
 
 OVERALL: Final = ""
@@ -64,6 +65,12 @@ class Health:
             raise UnknownComponent
         return self._components[name] and not self._draining
 
+    def serving_to(self, identity: Identity, name: str) -> bool:
+        """The same for a caller: to one that nobody knows there are services only."""
+        if identity is NOBODY and name not in self._services:
+            raise UnknownComponent
+        return self.serving(name)
+
     def names(self) -> tuple[str, ...]:
         """All components, in order."""
         return tuple(sorted(self._services | self._components.keys()))
@@ -86,10 +93,10 @@ class HealthServicer:
     health: Health
 
     async def check(
-        self, request: pb.HealthCheckRequest, _call: CallContext
+        self, request: pb.HealthCheckRequest, call: CallContext
     ) -> pb.HealthCheckResponse:
         """How a component is now. NOT_FOUND when there is none of that name."""
-        return _response(serving=self.health.serving(request.service))
+        return _response(serving=self.health.serving_to(call.identity, request.service))
 
     async def list(
         self, _request: pb.HealthListRequest, _call: CallContext
@@ -101,7 +108,7 @@ class HealthServicer:
         )
 
     async def watch(
-        self, request: pb.HealthCheckRequest, _call: CallContext
+        self, request: pb.HealthCheckRequest, call: CallContext
     ) -> AsyncGenerator[pb.HealthCheckResponse, None]:
         """How a component is now and whenever that changes; ends when the worker goes away.
 
@@ -109,7 +116,7 @@ class HealthServicer:
         """
         last = None
         while True:
-            answer = self._watched(request.service)
+            answer = self._watched(request.service, call.identity)
             if answer != last:
                 last = answer
                 yield answer
@@ -118,9 +125,9 @@ class HealthServicer:
                 raise Draining
             await self.health.changed()
 
-    def _watched(self, name: str) -> pb.HealthCheckResponse:
+    def _watched(self, name: str, identity: Identity) -> pb.HealthCheckResponse:
         try:
-            return _response(serving=self.health.serving(name))
+            return _response(serving=self.health.serving_to(identity, name))
         except UnknownComponent:
             return pb.HealthCheckResponse(status=pb.HealthCheckResponse.SERVICE_UNKNOWN)
 

@@ -6,12 +6,15 @@ import grpc
 from grpc_health.v1 import health_pb2 as pb  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2_grpc as pb_grpc
 
+from bootstrap.client_settings import ClientSettings
+from server.outgoing import channel
 
-def ask_health(address: str, *, timeout_s: float) -> str:
+
+def ask_health(address: str, *, timeout_s: float, settings: ClientSettings | None = None) -> str:
     """SERVING, NOT_SERVING, or the name of the status with which the question failed."""
-    with grpc.insecure_channel(reachable(address)) as channel:
+    with channel(reachable(address), settings or ClientSettings()) as opened:
         try:
-            answer = pb_grpc.HealthStub(channel).Check(
+            answer = pb_grpc.HealthStub(opened).Check(
                 pb.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=False
             )
         except grpc.RpcError as error:

@@ -72,3 +72,14 @@ WORKER_ENDS: Final = Counter(
 WORKER_MEMORY: Final = Gauge(
     "standings_worker_memory_bytes", "What each worker holds.", ["slot"], registry=None
 )
+
+IDENTITY_RELOAD_FAILURES: Final = Counter(
+    "standings_identity_reload_failures",
+    "Changed files of certificates or keys that cannot be used; those before are.",
+    ["what"],
+)
+TLS_EXPIRES: Final = Gauge(
+    "standings_tls_certificate_expire_timestamp_seconds",
+    "When the server's certificate ends.",
+    multiprocess_mode="livemin",
+)

@@ -26,7 +26,8 @@ where b.delete_time is null and s.starts_at <= now() and now() < s.ends_at
 """
 _GET: Final = Statement.of(f"{_SELECT} {_CURRENT} and b.board_id = %(board_id)s")
 _LIST: Final = Statement.of(
-    f"{_SELECT} {_CURRENT} and b.board_id > %(after)s order by b.board_id limit %(limit)s"
+    f"{_SELECT} {_CURRENT} and b.board_id > %(after)s"
+    " and starts_with(b.board_id, %(prefix)s) order by b.board_id limit %(limit)s"
 )
 _CREATE: Final = Statement.of(f"""
 with b as (
@@ -136,12 +137,12 @@ class PostgresBoards:
             raise BoardNotFound
         return _board(rows[0])
 
-    async def list(self, *, after: str, limit: int) -> Sequence[Board]:
+    async def list(self, *, after: str, limit: int, prefix: str = "") -> Sequence[Board]:
         """See `Boards.list`. One round trip."""
         rows = await query(
             self._read,
             _LIST,
-            {"after": after, "limit": limit},
+            {"after": after, "limit": limit, "prefix": prefix},
             timeout_s=self._read_timeout_s,
             idempotent=True,
         )

@@ -28,8 +28,8 @@ class Audit:
     """Lets an audited call go on only once it is recorded, on the disk."""
 
     name: ClassVar = "audit"
-    # What it records is in the message.
-    after: ClassVar = frozenset({"decode"})
+    # What it records is in the message, and is its caller's to ask for.
+    after: ClassVar = frozenset({"decode", "scope"})
 
     def __init__(self, trail: AuditTrail, known: Known) -> None:
         self._trail = trail

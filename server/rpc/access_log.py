@@ -7,11 +7,20 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from server.errors import Unauthenticated
+from server.identity.identity import ANONYMOUS
 from server.rpc.call import CallContext
 from server.rpc.status import RpcFailure
 
 _SAMPLE_S: Final = 1.0
 """Overload and outages fail thousands of calls alike: of one reason, a line in this time."""
+
+
+def _caller(call: CallContext, error: Exception) -> dict[str, object]:
+    """Who called, and why that could not be told."""
+    if isinstance(error, Unauthenticated):
+        return {"why": error.why}
+    return {} if call.identity is ANONYMOUS else {"caller": call.identity.name}
 
 
 @dataclass(slots=True)
@@ -71,6 +80,7 @@ class AccessLog:
             duration_s,
             code=failure.code.name,
             reason=type(failure.error).__name__,
+            **_caller(call, failure.error),
             suppressed=suppressed,
             error=failure.error if failure.level >= logging.ERROR else None,
         )

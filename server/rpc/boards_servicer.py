@@ -36,12 +36,13 @@ class BoardsServicer:
         return pb.GetBoardResponse(board=boards.encode_board(board))
 
     async def list_boards(
-        self, request: pb.ListBoardsRequest, _call: CallContext
+        self, request: pb.ListBoardsRequest, call: CallContext
     ) -> pb.ListBoardsResponse:
-        """A page of boards."""
+        """A page of the caller's boards."""
         page, next_page_token = await self.manage_boards.list(
             page_size=fields.page_size(request.page_size, default=boards.PAGE_SIZE_DEFAULT),
             page_token=fields.token(request.page_token, "page_token"),
+            prefix=call.identity.board_prefix,
         )
         return pb.ListBoardsResponse(
             boards=map(boards.encode_board, page), next_page_token=next_page_token

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
+from server.identity.identity import ANONYMOUS, Identity
+
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="")
 """The id of the call that runs here, for log lines below the servicers."""
 
@@ -16,15 +18,19 @@ class CallContext:
     """One call, as its transport describes it.
 
     `deadline_s` is on the clock of time.monotonic, None without a deadline. `metadata` has
-    lower-case keys; of a repeated key the last value stays. The chain sets `request_id`.
+    lower-case keys; of a repeated key the last value stays. `evidence` is what the transport itself
+    knows of the caller: the URIs of a certificate that it has verified, none without one. The chain
+    sets `request_id` and, where callers are asked who they are, `identity`.
     """
 
     deadline_s: float | None
     metadata: Mapping[str, str | bytes]
     peer: str
     request_id: str = ""
+    evidence: tuple[str, ...] = ()
+    identity: Identity = ANONYMOUS
 
 
 def actor_of(call: CallContext) -> str:
-    """Who acts, for the audit. Nobody is authenticated: it is where the call came from."""
-    return call.peer
+    """Who acts, for the audit: by name, or from where if nobody was asked."""
+    return call.peer if call.identity is ANONYMOUS else call.identity.name

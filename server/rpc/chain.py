@@ -4,9 +4,11 @@
     access log    one line a call, by how it ended
     measure       counts calls and takes their time
     error map     exceptions become RpcFailure; nothing above it sees one
+    identity      finds out who calls, and whether the policy permits it
     in flight     refuses calls beyond what this worker holds
     deadline      ends the call when its time is spent
     decode        bytes to message, and the answer back to bytes
+    scope         keeps callers to their own boards and users
     audit         records what is to be, before it is done
     sources       counts where reads were answered
     (servicer)

@@ -18,6 +18,7 @@ from server.rpc.access_log import AccessLog
 from server.rpc.call import REQUEST_ID, CallContext
 from server.rpc.chain import Interceptor, StreamHandler, UnaryHandler
 from server.rpc.decode import Decode
+from server.rpc.identification import Confinement, Identification, Identify
 from server.rpc.measuring import Measure, Sources
 from server.rpc.methods import Method
 from server.rpc.overdue import Overdue
@@ -29,17 +30,26 @@ _CALLERS_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 def default_chain(
-    *, in_flight_max: int, deadline_max_s: float, slow_call_s: float, audit: Interceptor
+    *,
+    in_flight_max: int,
+    deadline_max_s: float,
+    slow_call_s: float,
+    audit: Interceptor,
+    identify: Identify | None = None,
 ) -> tuple[Interceptor, ...]:
-    """The chain of a listener, outermost first; the calls of all its methods count together."""
+    """The chain of a listener, outermost first; the calls of all its methods count together.
+    Without `identify` nobody is asked who calls.
+    """
     return (
         RequestId(),
         AccessLine(AccessLog(logging.getLogger("server.access"), slow_call_s=slow_call_s)),
         Measure(),
         ErrorMap(),
+        Identification(identify),
         InFlight(in_flight_max),
         Deadline(deadline_max_s),
         Decode(),
+        Confinement(asked=identify is not None),
         audit,
         Sources(),
     )
@@ -160,7 +170,8 @@ class InFlight:
     """
 
     name: ClassVar = "in flight"
-    after: ClassVar = frozenset({"error map"})
+    # Who may not call must not take anybody's room.
+    after: ClassVar = frozenset({"error map", "identity"})
 
     def __init__(self, count_max: int) -> None:
         self._count_max = count_max

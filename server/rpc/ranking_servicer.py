@@ -31,10 +31,12 @@ class RankingServicer:
     _encode_page: PageEncoder = field(default_factory=PageEncoder)
 
     async def submit_score(
-        self, request: pb.SubmitScoreRequest, _call: CallContext
+        self, request: pb.SubmitScoreRequest, call: CallContext
     ) -> pb.SubmitScoreResponse:
         """Records one score; its error is the call's."""
-        submission = submissions.decode_submission(request, self.use_cases.new_submission_id)
+        submission = submissions.decode_submission(
+            request, self.use_cases.new_submission_id, call.identity
+        )
         done = await self.use_cases.submit_scores([submission])
         (result,) = done.results
         if isinstance(result, StandingsError):
@@ -42,11 +44,11 @@ class RankingServicer:
         return submissions.encode_submit_result(result, done.consistency_token)
 
     async def batch_submit_scores(
-        self, request: pb.BatchSubmitScoresRequest, _call: CallContext
+        self, request: pb.BatchSubmitScoresRequest, call: CallContext
     ) -> pb.BatchSubmitScoresResponse:
         """Records scores; each succeeds or fails by itself."""
         items = submissions.decode_submissions(
-            request.submissions, self.use_cases.new_submission_id
+            request.submissions, self.use_cases.new_submission_id, call.identity
         )
         done = await self.use_cases.submit_scores(items)
         return pb.BatchSubmitScoresResponse(
@@ -55,12 +57,16 @@ class RankingServicer:
         )
 
     async def stream_submit_scores(
-        self, requests: AsyncIterator[pb.StreamSubmitScoresRequest], _call: CallContext
+        self, requests: AsyncIterator[pb.StreamSubmitScoresRequest], call: CallContext
     ) -> AsyncGenerator[pb.StreamSubmitScoresResponse, None]:
         """Records scores as they come; rpc/stream_submit.py says how."""
         use_cases = self.use_cases
         stream = SubmitStream(
-            requests, use_cases.submit_scores, use_cases.new_submission_id, self.drain
+            requests,
+            use_cases.submit_scores,
+            use_cases.new_submission_id,
+            self.drain,
+            call.identity,
         )
         async with aclosing(stream.answers()) as answers:
             async for answer in answers:

@@ -19,7 +19,14 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from core import errors
-from server.errors import FaultsDisabled, TooManyCalls, UnknownBreaker, UnknownComponent
+from server.errors import (
+    FaultsDisabled,
+    PermissionDenied,
+    TooManyCalls,
+    Unauthenticated,
+    UnknownBreaker,
+    UnknownComponent,
+)
 
 DOMAIN: Final = "standings"
 INTERNAL_TEXT: Final = "internal error"
@@ -44,6 +51,10 @@ _RULES: Final[Mapping[type[BaseException], Rule]] = {
     errors.OperationNotFound: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     UnknownComponent: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
     UnknownBreaker: Rule(StatusCode.NOT_FOUND, logging.DEBUG),
+    # Warnings, of which the log samples: who knocks at doors shows, and floods nothing.
+    Unauthenticated: Rule(StatusCode.UNAUTHENTICATED, logging.WARNING),
+    PermissionDenied: Rule(StatusCode.PERMISSION_DENIED, logging.WARNING),
+    errors.ClientWritesRefused: Rule(StatusCode.PERMISSION_DENIED, logging.INFO),
     errors.BoardExists: Rule(StatusCode.ALREADY_EXISTS, logging.INFO),
     errors.SubmissionIdReused: Rule(StatusCode.ALREADY_EXISTS, logging.INFO),
     errors.EtagMismatch: Rule(StatusCode.ABORTED, logging.INFO),

@@ -21,6 +21,7 @@ from core.errors import Draining, QueueFull, StandingsError
 from core.submit_scores import SubmitResults, SubmitScores
 from core.types import Submission
 from server.drain import Drain
+from server.identity.identity import ANONYMOUS, Identity
 from server.rpc.codec.submissions import decode_submissions, encode_submit_results
 from standings.v1 import ranking_service_pb2 as pb
 
@@ -37,7 +38,9 @@ class SubmitStream:
         submit_scores: SubmitScores,
         new_submission_id: Callable[[], str],
         drain: Drain,
+        caller: Identity = ANONYMOUS,
     ) -> None:
+        self._caller = caller
         self._requests = requests
         self._submit_scores = submit_scores
         self._new_submission_id = new_submission_id
@@ -80,7 +83,9 @@ class SubmitStream:
                 request = await anext(self._requests, None)
                 if request is None:
                     return
-                items = decode_submissions(request.submissions, self._new_submission_id)
+                items = decode_submissions(
+                    request.submissions, self._new_submission_id, self._caller
+                )
                 pending = await self._enqueue(items)
                 self._unacknowledged += len(items)
                 if self._unacknowledged >= UNACKNOWLEDGED_MAX:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
+import re
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -46,11 +47,13 @@ _OK: Final[Mapping[str, Any]] = {
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 _NOT_GRPC: Final = {"type": "http.response.start", "status": 415, "headers": []}
 _CANCELLED: Final = Malformed(StatusCode.CANCELLED, "the call was cancelled")
+_URI: Final = re.compile(r"(?:By=[^;,]*;)?Hash=[0-9a-f]{64};URI=(.+)", re.DOTALL)
 _ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
+_CERTIFICATE: Final = b"x-forwarded-client-cert"
 _TRANSPORTS_OWN: Final = frozenset(
     {
         *(b"host", b"te", b"content-type", b"grpc-encoding", b"grpc-accept-encoding"),
-        *(b"x-forwarded-proto", b"x-envoy-expected-rq-timeout-ms"),
+        *(b"x-forwarded-proto", b"x-envoy-expected-rq-timeout-ms", _CERTIFICATE),
     }
 )
 """What a call came with that is not its caller's word to us."""
@@ -70,7 +73,10 @@ _PLAIN: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != 
 class GrpcApp:
     """Serves the routes of a chain as an ASGI application, of HTTP scopes only."""
 
-    def __init__(self, routes: Mapping[str, Route], settings: ServerSettings) -> None:
+    def __init__(
+        self, routes: Mapping[str, Route], settings: ServerSettings, *, secured: bool = False
+    ) -> None:
+        self._secured = secured
         self._routes = routes
         self._bytes_max = settings.request_bytes_max
         self._presence = Presence()
@@ -99,6 +105,8 @@ class GrpcApp:
 
     async def _serve(self, scope: Mapping[str, Any], receive: Receive, answer: _Answer) -> None:
         call, content_type, encoding = _call(scope)
+        if self._secured:
+            call.evidence = _evidence(scope)
         if not content_type.startswith(_CONTENT[1]):
             await answer.send(_NOT_GRPC)
             await answer.send(_END)
@@ -291,6 +299,18 @@ def _call(scope: Mapping[str, Any]) -> tuple[CallContext, bytes, str]:
             metadata[key] = _unarmoured(value) if key.endswith("-bin") else value.decode("latin-1")
     host, port = scope["client"]
     return CallContext(deadline_s, metadata, f"{host}:{port}"), content_type, encoding
+
+
+def _evidence(scope: Mapping[str, Any]) -> tuple[str, ...]:
+    """The URI of the certificate that Envoy has verified. It sets the header itself, for each call,
+    and lets none of a caller through.
+    """
+    told = [value for name, value in scope["headers"] if name == _CERTIFICATE]
+    if len(told) != 1:
+        return ()
+    # Nothing follows the URI, so whatever it has in it is part of it.
+    found = _URI.fullmatch(told[0].decode("latin-1"))
+    return () if found is None else (found[1],)
 
 
 def _seconds(timeout: bytes) -> float:

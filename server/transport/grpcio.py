@@ -13,6 +13,7 @@ import grpc.aio
 
 from bootstrap.server_settings import ServerSettings
 from server.errors import NotRead
+from server.identity.tls_files import TlsFiles, TlsMaterial
 from server.rpc.call import CallContext
 from server.rpc.chain import Route, Stream, Unary, UnaryRoute
 from server.rpc.overdue import Overdue
@@ -33,14 +34,19 @@ _QUIET_LOOKS_MAX: Final = 10
 """How long a listener that ends waits for a moment without calls. Answers are late by that."""
 
 _Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+_CallOf: TypeAlias = Callable[[_Context], CallContext]
 
 
 class GrpcioListener:
     """One address that serves the routes of a chain."""
 
-    def __init__(self, routes: Mapping[str, Route], settings: ServerSettings) -> None:
+    def __init__(
+        self, routes: Mapping[str, Route], settings: ServerSettings, tls: TlsFiles | None = None
+    ) -> None:
+        self._tls = tls
         self._exit = _Exit()
-        handlers = _Routes(routes, _Sending(settings.send_timeout_s), self._exit)
+        call_of = _call if tls is None else _call_with_evidence
+        handlers = _Routes(routes, _Sending(settings.send_timeout_s), self._exit, call_of)
         self._servers = [
             grpc.aio.server(
                 handlers=(handlers,),
@@ -50,15 +56,25 @@ class GrpcioListener:
             for _ in range(_ACCEPTORS if settings.reuse_port else 1)
         ]
 
-    async def start(self, address: str) -> int:
-        """Listens, and returns the port. Raises RuntimeError when the address is taken."""
-        first, *others = self._servers
-        port = first.add_insecure_port(address)
-        for server in others:
-            server.add_insecure_port(f"{address.rpartition(':')[0]}:{port}")
+    async def start(self, address: str, token_address: str | None = None) -> int:
+        """Listens, and returns the port. At `token_address`, if there is one, callers are not asked
+        for a certificate. Raises RuntimeError when an address is taken.
+        """
+        port = 0
+        for server in self._servers:
+            port = self._bind(server, address)
+            address = f"{address.rpartition(':')[0]}:{port}"
+            if token_address is not None:
+                token_port = self._bind(server, token_address, asks=False)
+                token_address = f"{token_address.rpartition(':')[0]}:{token_port}"
         for server in self._servers:
             await server.start()
         return port
+
+    def _bind(self, server: grpc.aio.Server, address: str, *, asks: bool = True) -> int:
+        if self._tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials_of(self._tls, asks=asks))
 
     async def stop(self, grace_s: float) -> None:
         """Takes no new calls, and cancels those that still run after `grace_s`."""
@@ -105,8 +121,16 @@ class _Exit:
 class _Routes(grpc.GenericRpcHandler):
     """Finds the handler of a path; grpcio itself answers UNIMPLEMENTED for the others."""
 
-    def __init__(self, routes: Mapping[str, Route], sending: _Sending, exit_: _Exit) -> None:
-        self._handlers = {path: _handler(route, sending, exit_) for path, route in routes.items()}
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        sending: _Sending,
+        exit_: _Exit,
+        call_of: _CallOf,
+    ) -> None:
+        self._handlers = {
+            path: _handler(route, sending, exit_, call_of) for path, route in routes.items()
+        }
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -114,19 +138,23 @@ class _Routes(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(route: Route, sending: _Sending, exit_: _Exit) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _handler(
+    route: Route, sending: _Sending, exit_: _Exit, call_of: _CallOf
+) -> grpc.RpcMethodHandler[bytes, bytes]:
     """Without serializers, grpcio hands over bytes as they came."""
     if isinstance(route, UnaryRoute):
-        return grpc.unary_unary_rpc_method_handler(_unary(route.handler, exit_))
+        return grpc.unary_unary_rpc_method_handler(_unary(route.handler, exit_, call_of))
     if route.method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(_stream(route.handler, sending))
-    return grpc.unary_stream_rpc_method_handler(_server_stream(route.handler, sending))
+        return grpc.stream_stream_rpc_method_handler(_stream(route.handler, sending, call_of))
+    return grpc.unary_stream_rpc_method_handler(_server_stream(route.handler, sending, call_of))
 
 
-def _unary(handler: Unary, exit_: _Exit) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+def _unary(
+    handler: Unary, exit_: _Exit, call_of: _CallOf
+) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     async def serve(request: bytes, context: _Context) -> bytes:
         exit_.taken += 1
-        answer = await handler(request, _call(context))
+        answer = await handler(request, call_of(context))
         if exit_.held is not None:
             await exit_.held.wait()
         if isinstance(answer, RpcFailure):
@@ -160,13 +188,13 @@ class _Sending:
 
 
 def _stream(
-    handler: Stream, sending: _Sending
+    handler: Stream, sending: _Sending, call_of: _CallOf
 ) -> Callable[[AsyncIterator[bytes], _Context], Awaitable[None]]:
     # A coroutine that writes, not an async generator: grpcio leaves a cancelled generator to the
     # garbage collector, and what it holds would be let go in another task at another time.
     async def serve(requests: AsyncIterator[bytes], context: _Context) -> None:
         failure = None
-        call = _call(context)
+        call = call_of(context)
         async with aclosing(handler(requests, call)) as answers:
             async for answer in answers:
                 if isinstance(answer, RpcFailure):
@@ -183,9 +211,9 @@ def _stream(
 
 
 def _server_stream(
-    handler: Stream, sending: _Sending
+    handler: Stream, sending: _Sending, call_of: _CallOf
 ) -> Callable[[bytes, _Context], Awaitable[None]]:
-    serve_stream = _stream(handler, sending)
+    serve_stream = _stream(handler, sending, call_of)
 
     async def serve(request: bytes, context: _Context) -> None:
         await serve_stream(_One(request), context)
@@ -214,6 +242,43 @@ def _call(context: _Context) -> CallContext:
         deadline_s=None if left_s is None else time.monotonic() + left_s,
         metadata=dict(context.invocation_metadata() or ()),
         peer=context.peer(),
+    )
+
+
+def _call_with_evidence(context: _Context) -> CallContext:
+    call = _call(context)
+    # By its kind: what stands in a certificate as the name of a host is not a URI.
+    uris = context.auth_context().get("peer_uri")
+    if uris:
+        call.evidence = tuple(uri.decode("utf-8", "replace") for uri in uris)
+    return call
+
+
+def credentials_of(tls: TlsFiles, *, asks: bool = True) -> grpc.ServerCredentials:
+    """What a port is secured with: for each new connection, what the files say then. `asks`:
+    whether callers need a certificate, where there is somebody to vouch for them.
+    """
+    asks = asks and tls.material.client_ca is not None
+    given = tls.version
+
+    def newer() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal given
+        if given == tls.version:
+            return None
+        given = tls.version
+        return _configuration(tls.material, asks=asks)
+
+    # None, which the type stubs forget, is for no change.
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(tls.material, asks=asks),
+        newer,  # type: ignore[arg-type]
+        require_client_authentication=asks,
+    )
+
+
+def _configuration(material: TlsMaterial, *, asks: bool) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(material.key, material.chain)], material.client_ca if asks else None
     )
 
 

@@ -53,10 +53,10 @@ class Boards:
 
     asked: list[str] = field(default_factory=list)
 
-    async def list(self, *, after: str, limit: int) -> Sequence[Board]:
+    async def list(self, *, after: str, limit: int, prefix: str = "") -> Sequence[Board]:
         """Some."""
         self.asked.append("list")
-        names = [name for name in ("arena", "b", "c") if name > after]
+        names = [name for name in ("arena", "b", "c") if name > after and name.startswith(prefix)]
         return [replace(BOARD, spec=board_spec(name)) for name in names[:limit]]
 
 

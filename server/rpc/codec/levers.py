@@ -13,6 +13,7 @@ from core.types import AuditNote
 from resilience.faults import Fault, FaultKind
 from resilience.machine_slots import Setting
 from resilience.overrides import Mode
+from server.identity.identity import ANONYMOUS
 from server.levers.views import BreakersSet, BreakerView, WorkerView
 from server.rpc.call import CallContext, actor_of
 from server.rpc.codec import fields
@@ -55,7 +56,9 @@ def decode_fault(request: pb.InjectFaultRequest) -> tuple[Fault, int]:
 def decode_note(
     request: pb.SetBreakerRequest | pb.InjectFaultRequest, call: CallContext
 ) -> AuditNote:
-    """Who and why, for those who find it; without a name it is who calls."""
+    """Who and why. Where callers are asked who they are, that is who; else whoever is named, or
+    where the call came from.
+    """
     reason, actor = request.reason, request.actor
     if not REASON_CHARS_MIN <= len(reason) <= REASON_CHARS_MAX or not fields.is_plain_text(reason):
         raise InvalidInput(
@@ -67,6 +70,8 @@ def decode_note(
         raise InvalidInput(
             "actor", f"must be at most {ACTOR_CHARS_MAX} characters without control characters"
         )
+    if call.identity is not ANONYMOUS:
+        actor = ""
     return AuditNote(actor or actor_of(call)[:ACTOR_CHARS_MAX], reason, call.request_id)
 
 

@@ -8,9 +8,11 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from core.errors import InvalidInput, StandingsError
+from core.errors import ClientWritesRefused, InvalidInput, StandingsError
 from core.submit_scores import SubmitResults
 from core.types import Operator, Submission, SubmitResult
+from server.identity.identity import ANONYMOUS, Identity
+from server.identity.scope import scope_of
 from server.rpc.codec import fields
 from server.rpc.codec.entries import encode_standing
 from server.rpc.codec.metadata import ENTRY_BYTES_MAX, decode_metadata
@@ -27,10 +29,14 @@ _UUID7: Final = re.compile(
 _DIGEST_HEAD: Final = struct.Struct(">qqqBB")
 """user_id, score, subscore, operator as requested (0: none), length of board_id."""
 
+_SCOPE: Final = scope_of(pb.SubmitScoreRequest)
+
 NewSubmissionId = Callable[[], str]
 
 
-def decode_submission(request: pb.SubmitScoreRequest, new_id: NewSubmissionId) -> Submission:
+def decode_submission(
+    request: pb.SubmitScoreRequest, new_id: NewSubmissionId, caller: Identity = ANONYMOUS
+) -> Submission:
     """A checked submission; `new_id` makes a UUIDv7 where the caller sent none."""
     board_id = fields.board_id(request.board_id)
     user_id = fields.user_id(request.user_id)
@@ -40,6 +46,9 @@ def decode_submission(request: pb.SubmitScoreRequest, new_id: NewSubmissionId) -
     if request.operator not in _OPERATORS:
         raise InvalidInput("operator", f"{request.operator} is not a value of this enum")
     operator = _OPERATORS[request.operator]
+    by_player = caller.user_id is not None
+    if by_player and operator is not None:
+        raise ClientWritesRefused("players may not choose the operator")
     metadata = None
     if request.HasField("metadata"):
         metadata = decode_metadata(request.metadata, "metadata", bytes_max=ENTRY_BYTES_MAX)
@@ -53,6 +62,7 @@ def decode_submission(request: pb.SubmitScoreRequest, new_id: NewSubmissionId) -
         metadata=metadata,
         digest=_digest(board_id, user_id, request, metadata),
         return_rank=request.return_rank,
+        by_player=by_player,
     )
 
 
@@ -67,15 +77,18 @@ def decode_submission_id(value: str, new_id: NewSubmissionId) -> str:
 
 
 def decode_submissions(
-    requests: Sequence[pb.SubmitScoreRequest], new_id: NewSubmissionId
+    requests: Sequence[pb.SubmitScoreRequest],
+    new_id: NewSubmissionId,
+    caller: Identity = ANONYMOUS,
 ) -> list[Submission | StandingsError]:
-    """The items of an envelope, same length and order; a malformed item is its own error.
+    """The items of an envelope, same length and order; an item that is malformed, or not its
+    caller's, is its own error.
 
     Raises InvalidInput when the envelope itself is malformed.
     """
     if not 1 <= len(requests) <= BATCH_COUNT_MAX:
         raise InvalidInput("submissions", f"must be 1 to {BATCH_COUNT_MAX} items")
-    return [_decode_item(request, new_id) for request in requests]
+    return [_decode_item(request, new_id, caller) for request in requests]
 
 
 def encode_submit_result(
@@ -102,11 +115,13 @@ def encode_submit_results(done: SubmitResults) -> list[pb.BatchSubmitResult]:
 
 
 def _decode_item(
-    request: pb.SubmitScoreRequest, new_id: NewSubmissionId
+    request: pb.SubmitScoreRequest, new_id: NewSubmissionId, caller: Identity
 ) -> Submission | StandingsError:
     try:
-        return decode_submission(request, new_id)
-    except InvalidInput as error:
+        if caller is not ANONYMOUS:
+            _SCOPE.check(caller, request)
+        return decode_submission(request, new_id, caller)
+    except StandingsError as error:
         return error
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bootstrap.errors import NotConfigured
 from bootstrap.server_settings import ServerSettings
+from bootstrap.settings import Settings
 from cli import supervising
 from cli.envoy_hand_over import HandOver, taken_over
 
@@ -49,9 +50,34 @@ def test_envoy_is_told_the_settings() -> None:
     assert config["admin"]["address"] == {"pipe": {"path": "/run/0", "mode": 0o600}}
 
 
+@pytest.mark.parametrize("tokens", [False, True])
+def test_envoy_is_told_of_certificates(tmp_path: Path, *, tokens: bool) -> None:
+    """By files for this user alone; callers may come without one where there are tokens."""
+    files = {"tls_cert_file": "chain", "tls_key_file": "key", "tls_client_ca_file": "ca"}
+    for name in files.values():
+        (tmp_path / name).write_text(f"the {name}")
+    settings = ServerSettings.model_validate(
+        {field: tmp_path / name for field, name in files.items()}
+    )
+    admin = str(tmp_path / "0")
+    command = list(HandOver(0, 17, jobs=False, admin=admin).command(settings, tokens=tokens))
+    config = json.loads(command[command.index("--config-yaml") + 1])
+
+    (listener,) = config["static_resources"]["listeners"]
+    (chain,) = listener["filter_chains"]
+    socket = chain["transport_socket"]["typed_config"]
+    assert socket["require_client_certificate"] is not tokens
+    http = chain["filters"][0]["typed_config"]
+    assert http["forward_client_cert_details"] == "SANITIZE_SET"
+    assert "the key" not in " ".join(command)
+    secrets = tmp_path / "0.server.json"
+    assert "the key" in secrets.read_text()
+    assert secrets.stat().st_mode & 0o777 == 0o600
+
+
 def test_envoy_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Then the start says what to do."""
     monkeypatch.setattr(supervising, "find_spec", lambda _name: None)
 
     with pytest.raises(NotConfigured, match="extra"):
-        supervising._envoy(SETTINGS, tmp_path, with_jobs=True)
+        supervising._envoy(Settings(server=SETTINGS), tmp_path, with_jobs=True)

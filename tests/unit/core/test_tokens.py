@@ -102,11 +102,11 @@ def test_a_token_of_one_kind_is_none_of_another() -> None:
 def test_secrets_can_be_rotated() -> None:
     """The one before still opens tokens, and no longer signs them."""
     old, new = TokenSigner([b"old"]), TokenSigner([b"new", b"old"])
-    token = old.boards_page(after="arena")
+    token = old.boards_page("arena")
 
     assert new.boards_after(token) == "arena"
     with pytest.raises(PageTokenInvalid):
-        old.boards_after(new.boards_page(after="arena"))
+        old.boards_after(new.boards_page("arena"))
 
 
 def test_a_consistency_token_names_the_ledger_of_its_making() -> None:
@@ -116,3 +116,15 @@ def test_a_consistency_token_names_the_ledger_of_its_making() -> None:
 
     assert TokenSigner([b"secret"], lambda: b"another").writes(token).ledger == b"the "
     assert TokenSigner([b"secret"]).writes(token).by_shard() == {1: (100,)}
+
+
+def test_a_page_of_boards_is_of_one_prefix() -> None:
+    """A token is good for the boards that it was made for, and for no others."""
+    token = SIGNER.boards_page("arena.daily", "arena.")
+
+    assert SIGNER.boards_after(token, "arena.") == "arena.daily"
+    for prefix in ("", "arena", "other."):
+        with pytest.raises(PageTokenInvalid):
+            SIGNER.boards_after(token, prefix)
+    with pytest.raises(PageTokenInvalid):
+        SIGNER.boards_after(SIGNER.boards_page("arena.daily"), "arena.")

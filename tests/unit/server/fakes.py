@@ -260,7 +260,7 @@ class Fakes:
         self.called("get", board_id)
         return BOARD
 
-    async def list(self, *, page_size: int, page_token: str) -> Any:
+    async def list(self, *, page_size: int, page_token: str, prefix: str = "") -> Any:
         """Lists."""
         self.called("list", page_size, page_token)
         return [BOARD], "more"

@@ -189,6 +189,33 @@ async def _never(_request: bytes, _call: CallContext) -> bytes:
     raise AssertionError
 
 
+@pytest.mark.parametrize(
+    ("header", "secured", "evidence"),
+    [
+        (f"Hash={'a' * 64};URI=spiffe://x/sre/a", True, ("spiffe://x/sre/a",)),
+        (f"By=spiffe://x/s;Hash={'a' * 64};URI=spiffe://x/sre/a", True, ("spiffe://x/sre/a",)),
+        (f"Hash={'a' * 64};URI=b;URI=spiffe://x/sre/a", True, ("b;URI=spiffe://x/sre/a",)),
+        (f"Hash={'a' * 64};URI=", True, ()),
+        ("URI=spiffe://x/sre/a", True, ()),
+        (f"Hash={'a' * 64};URI=spiffe://x/sre/a", False, ()),
+    ],
+)
+async def test_the_certificate_that_envoy_has_seen(
+    header: str, *, secured: bool, evidence: tuple[str, ...]
+) -> None:
+    """Its URI is evidence where Envoy speaks TLS, nothing where it does not, and never metadata."""
+    seen: list[CallContext] = []
+
+    async def look(request: bytes, call: CallContext) -> bytes:
+        seen.append(call)
+        return request
+
+    app = GrpcApp({"/x/unary": UnaryRoute(_method(), look)}, SETTINGS, secured=secured)
+    await Http.of(framed(b""), path="/x/unary", x_forwarded_client_cert=header).through(app)
+
+    assert (seen[0].evidence, seen[0].metadata) == (evidence, {})
+
+
 async def test_other_paths_and_types() -> None:
     """A method that is not there is UNIMPLEMENTED; what is not gRPC is told in HTTP."""
     unknown = await Http.of(framed(b""), path="/y").through(an_app())

@@ -128,7 +128,7 @@ def test_the_order_of_the_chain() -> None:
 
     assert names == [
         *("request id", "access log", "measure", "error map"),
-        *("in flight", "deadline", "decode", "audit", "sources"),
+        *("identity", "in flight", "deadline", "decode", "scope", "audit", "sources"),
     ]
     check_order(chain())
 

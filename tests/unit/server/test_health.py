@@ -9,7 +9,10 @@ import pytest
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc as health_grpc
 
-from server.health import Health
+from server.errors import UnknownComponent
+from server.health import Health, HealthServicer
+from server.identity.identity import ANONYMOUS, NOBODY, Identity
+from server.rpc.call import CallContext
 from tests.unit.server.fakes import Serving, details_of
 
 SERVING = pb.HealthCheckResponse.SERVING
@@ -54,6 +57,27 @@ async def test_a_store_that_fails_later_shows_alone(serving: Serving) -> None:
     serving.health.set("redis", serving=False)
 
     assert [SERVING, NOT_SERVING] == [await check(serving, name) for name in ("", "redis")]
+
+
+async def test_of_its_stores_nobody_is_told_who_is_not_known() -> None:
+    """Where callers are asked who they are, a check without evidence is about the server alone."""
+    health = Health(("postgres",))
+    health.add_services([RANKING])
+    health.set("postgres", serving=True)
+    servicer = HealthServicer(health)
+
+    def call(identity: Identity) -> CallContext:
+        return CallContext(None, {}, "", identity=identity)
+
+    for name, status in (("", SERVING), (RANKING, SERVING), ("postgres", UNKNOWN)):
+        request = pb.HealthCheckRequest(service=name)
+        watched = servicer.watch(request, call(NOBODY))
+        assert (await anext(watched)).status == status
+        await watched.aclose()
+    request = pb.HealthCheckRequest(service="postgres")
+    assert (await servicer.check(request, call(ANONYMOUS))).status == SERVING
+    with pytest.raises(UnknownComponent):
+        await servicer.check(request, call(NOBODY))
 
 
 async def test_drain_ends_it_for_good(serving: Serving) -> None:

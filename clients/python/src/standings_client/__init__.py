@@ -1,5 +1,6 @@
 """The client of Standings: scores in, ranks out, for threads and for asyncio."""
 
+from standings_client._channel import tls_credentials
 from standings_client._environment import Environment
 from standings_client._retry import RetryPolicy
 from standings_client._watch import WatchOptions
@@ -11,6 +12,7 @@ from standings_client.errors import (
     BoardExists,
     BoardNotFound,
     Cancelled,
+    ClientWritesRefused,
     ConsistencyTokenInvalid,
     DeadlineExceeded,
     EntryNotFound,
@@ -89,6 +91,7 @@ __all__ = [
     "BoardPage",
     "Cancelled",
     "Client",
+    "ClientWritesRefused",
     "ConsistencyTokenInvalid",
     "DeadlineExceeded",
     "EntriesAnswer",
@@ -150,4 +153,5 @@ __all__ = [
     "WatchQuestion",
     "WatchUpdate",
     "WriteConflict",
+    "tls_credentials",
 ]

@@ -26,6 +26,7 @@ StandingsError
 |- Cancelled
 |- DeadlineExceeded
 |- PermissionDenied
+|  `- ClientWritesRefused
 |- Unauthenticated
 |- Unimplemented
 |- Internal
@@ -254,6 +255,12 @@ class PermissionDenied(StandingsError):
     """The caller may not do this."""
 
     CODE = StatusCode.PERMISSION_DENIED
+
+
+class ClientWritesRefused(PermissionDenied):
+    """The board takes no submissions of players themselves, or not in this way."""
+
+    REASON = "CLIENT_WRITES_REFUSED"
 
 
 class Unauthenticated(StandingsError):

@@ -10,7 +10,12 @@ import grpc
 
 from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 from standings_client import _codec, _places
-from standings_client._channel import CHANNEL_OPTIONS, WATCH_CHANNEL_OPTIONS
+from standings_client._channel import (
+    CHANNEL_OPTIONS,
+    WATCH_CHANNEL_OPTIONS,
+    Token,
+    with_token,
+)
 from standings_client._drafts import Batch, draft_of, draft_of_deletion
 from standings_client._environment import Environment
 from standings_client._ids import SubmissionIds
@@ -49,8 +54,9 @@ class Client:
     """A connection to Standings, for any number of threads; `boards` is about boards,
     `moderation` about users who are to leave them.
 
-    `credentials` None: without TLS. `timeout_s` is a call's whole time, retries included, unless
-    the call names its own. Every method raises StandingsError by the reason of the failure.
+    `credentials` None: without TLS; `tls_credentials` makes some. `token` gives the bearer token of
+    the moment, for servers that ask for one. `timeout_s` is a call's whole time, retries included,
+    unless the call names its own. Every method raises StandingsError by the reason of the failure.
     """
 
     def __init__(
@@ -58,14 +64,16 @@ class Client:
         address: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
         timeout_s: float = 2.0,
         retry_policy: RetryPolicy | None = None,
         environment: Environment | None = None,
     ) -> None:
         self._environment = environment or Environment()
         self._policy = retry_policy or RetryPolicy()
+        secured = with_token(credentials, token)
         self._channel, self._watch_channel = (
-            _channel(address, credentials, options)
+            _channel(address, secured, options)
             for options in (CHANNEL_OPTIONS, WATCH_CHANNEL_OPTIONS)
         )
         self._stub = pb_grpc.RankingServiceStub(self._channel)

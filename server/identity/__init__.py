@@ -1,0 +1,1 @@
+"""Who calls, and what a caller may do: roles, the policy, namespaces, certificates and tokens."""
