@@ -93,8 +93,11 @@ manifests: ## Render the chart into deploy/kubernetes; needs helm
 	  --namespace standings --kube-version 1.34.0 >deploy/kubernetes/standings.yaml
 
 sbom: $(SBOM_INSTALLED) ## List what the image is made of, as CycloneDX, in sbom.json
-	.venv-sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml \
-	  --output-reproducible --output-format JSON --output-file sbom.json requirements/runtime.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-sbom/image
+	$(BIN)/uv pip sync --quiet --python .venv-sbom/image/bin/python --require-hashes \
+	  requirements/runtime.txt
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file sbom.json .venv-sbom/image/bin/python
 
 licences: $(INSTALLED) ## Write the licences of what is installed into docs/licences.md
 	$(BIN)/python -m tests.supply.licences
