@@ -3,12 +3,14 @@ users, PostgreSQL's roles and its replica.
 """
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -102,24 +104,32 @@ async def nodes(secrets: Path, folder: Path) -> AsyncIterator[Nodes]:
     """A whole cluster; skips where there is no redis-cli to make it with."""
     if shutil.which("redis-cli") is None:
         pytest.skip("there is no redis-cli, which the script makes the cluster with")
-    numbers = free_ports(12)
-    nodes = Nodes(numbers[:6], secrets)
-    shipped = (FOLDER / "redis/redis.conf").read_text().replace("/run/secrets", str(secrets))
+    nodes = Nodes(free_ports(6), secrets)
     async with AsyncExitStack() as stack:
-        for port, bus_port in zip(nodes.ports, numbers[6:], strict=True):
-            home = folder / str(port)
-            home.mkdir()
-            config = home / "redis.conf"
-            config.write_text(
-                shipped.replace("port 6379", f"port {port}\ncluster-port {bus_port}").replace(
-                    "dir /data", f"dir {home}\nbind {LOOPBACK}"
-                )
-            )
-            child = Child(Command([str(find_redis()), str(config)], home / "log", signal.SIGKILL))
-            stack.push_async_callback(child.kill)
+        for port in nodes.ports:
+            stack.push_async_callback(_node(folder, secrets, port).kill)
         await _up(nodes)
         nodes.form()
         yield nodes
+
+
+def _node(folder: Path, secrets: Path, port: int) -> Child:
+    """A node with the shipped configuration, on loopback."""
+    home = folder / str(port)
+    home.mkdir()
+    (bus_port,) = free_ports(1)
+    changes = {
+        "/run/secrets": str(secrets),
+        "port 6379": f"port {port}\ncluster-port {bus_port}",
+        "dir /data": f"dir {home}\nbind {LOOPBACK}",
+    }
+    text = (FOLDER / "redis/redis.conf").read_text()
+    for shipped, ours in changes.items():
+        assert shipped in text
+        text = text.replace(shipped, ours)
+    config = home / "redis.conf"
+    config.write_text(text)
+    return Child(Command([str(find_redis()), str(config)], home / "log", signal.SIGKILL))
 
 
 async def _up(nodes: Nodes) -> None:
@@ -141,13 +151,10 @@ async def test_the_cluster_is_balanced_and_formed_once(nodes: Nodes) -> None:
     by its own user's password; a second run of the script leaves it as it is.
     """
     again = nodes.form()
-    async with nodes.client(nodes.ports[0], "operator", "redis_operator_password") as client:
-        ranges = await client.execute_command("CLUSTER SLOTS")
-        whole = await until(lambda: _replicated(nodes), timeout_s=20)
-    shares = [sum(first <= slot <= last for slot in SLOTS) for first, last, *_ in ranges]
+    whole = await until(lambda: _replicated(nodes), timeout_s=20)
 
     assert again.stdout == "the cluster is there\n"
-    assert sorted(shares) == [5, 5, 6]
+    assert await _shares(nodes) == [5, 5, 6]
     assert whole
 
 
@@ -191,6 +198,97 @@ async def _cli(environment: dict[str, str], *words: str) -> tuple[int | None, st
     )
     output, _ = await process.communicate()
     return process.returncode, output.decode()
+
+
+async def test_nodes_join_under_load(nodes: Nodes, folder: Path, database: str) -> None:
+    """The commands of docs/growing.md: a fourth pair takes its part of the shards while scores come
+    in, and each of these is acknowledged and ranked.
+    """
+    more = Nodes(free_ports(2), nodes.secrets)
+    settings = settings_with(database, nodes.settings.nodes)
+    settings = settings.model_copy(update={"redis": nodes.settings})
+    async with (
+        AsyncExitStack() as stack,
+        serving(settings) as addresses,
+        AsyncClient(addresses.public, timeout_s=20) as client,
+    ):
+        for port in more.ports:
+            stack.push_async_callback(_node(folder, nodes.secrets, port).kill)
+        await _up(more)
+        await client.boards.create(Board(board_id="growing", operator=Operator.BEST))
+        joined = asyncio.Event()
+        users = itertools.count(1)
+        writers = [asyncio.create_task(_write(client, users, joined)) for _ in range(8)]
+        first, new, replica = (f"{LOOPBACK}:{port}" for port in (nodes.ports[0], *more.ports))
+        await _grow(nodes, "add-node", new, first)
+        await _grow(nodes, "add-node", replica, first, "--cluster-slave")
+        await _known(Nodes([*nodes.ports, *more.ports], nodes.secrets))
+        options = ("--cluster-use-empty-masters", "--cluster-threshold", "1")
+        await _grow(nodes, "rebalance", first, *options)
+        joined.set()
+        written = set().union(*await asyncio.gather(*writers))
+        top = await client.list_entries("growing", page_size=1)
+        admin = {**settings.environment(), "STANDINGS_SERVER_ADMIN_ADDRESS": addresses.admin}
+        verified = await _cli(admin, "verify")
+    shares = await _shares(nodes)
+
+    assert len(written) > 100
+    assert top.meta.entry_count == len(written)
+    assert verified[0] == 0, verified
+    assert len(shares) == 4
+    assert min(shares) >= 3
+
+
+async def _write(client: AsyncClient, users: Iterator[int], joined: asyncio.Event) -> set[int]:
+    """The users whose score was acknowledged; any that is not ends the test."""
+    written = set()
+    while not joined.is_set():
+        user = next(users)
+        await client.submit_score("growing", user, user)
+        written.add(user)
+    return written
+
+
+async def _grow(nodes: Nodes, *words: str) -> None:
+    """A command of redis-cli's, again while the cluster still takes in the one before."""
+
+    async def done() -> bool:
+        process = await asyncio.create_subprocess_exec(
+            *("redis-cli", "--no-auth-warning", "--user", "operator", "--cluster", *words),
+            env=os.environ | {"REDISCLI_AUTH": nodes.word("redis_operator_password")},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        told.append(output.decode())
+        return process.returncode == 0
+
+    told: list[str] = []
+    assert await until(done, timeout_s=30, interval_s=1), told[0][-1500:]
+
+
+async def _known(nodes: Nodes) -> None:
+    """Waits until each node has heard of all of them: it would not give a slot to a stranger."""
+
+    async def by_all() -> bool:
+        counts = set()
+        for port in nodes.ports:
+            async with nodes.client(port, "operator", "redis_operator_password") as client:
+                text = await client.execute_command("CLUSTER INFO")
+            counts.add(dict(line.split(":", 1) for line in text.split())["cluster_known_nodes"])
+        return counts == {str(len(nodes.ports))}
+
+    assert await until(by_all, timeout_s=30)
+
+
+async def _shares(nodes: Nodes) -> list[int]:
+    """How many of the sixteen shards each primary has."""
+    async with nodes.client(nodes.ports[0], "operator", "redis_operator_password") as client:
+        ranges = await client.execute_command("CLUSTER SLOTS")
+    counts: Counter[str] = Counter()
+    for first, last, (_, _, name, *_), *_ in ranges:
+        counts[name] += sum(first <= slot <= last for slot in SLOTS)
+    return sorted(counts.values())
 
 
 async def test_the_users_may_do_no_more(nodes: Nodes) -> None:
