@@ -151,7 +151,9 @@ def test_each_password_is_its_own(secrets: Path) -> None:
     assert len(set(passwords)) == len(passwords) == 7
 
 
-@pytest.mark.parametrize("path", sorted([*FOLDER.rglob("*.yaml"), *FOLDER.rglob("*.yml")]), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted([*FOLDER.rglob("*.yaml"), *FOLDER.rglob("*.yml")]), ids=lambda path: path.name
+)
 def test_every_file_parses(path: Path) -> None:
     """What the others are configured by is YAML."""
     assert yaml.safe_load(path.read_text())
