@@ -274,7 +274,8 @@ async def _known(nodes: Nodes) -> None:
         counts = set()
         for port in nodes.ports:
             async with nodes.client(port, "operator", "redis_operator_password") as client:
-                text = await client.execute_command("CLUSTER INFO")
+                # Word by word: redis-py reshapes the answers to commands it knows by full name.
+                text = await client.execute_command("CLUSTER", "INFO")
             counts.add(dict(line.split(":", 1) for line in text.split())["cluster_known_nodes"])
         return counts == {str(len(nodes.ports))}
 
@@ -284,7 +285,7 @@ async def _known(nodes: Nodes) -> None:
 async def _shares(nodes: Nodes) -> list[int]:
     """How many of the sixteen shards each primary has."""
     async with nodes.client(nodes.ports[0], "operator", "redis_operator_password") as client:
-        ranges = await client.execute_command("CLUSTER SLOTS")
+        ranges = await client.execute_command("CLUSTER", "SLOTS")
     counts: Counter[str] = Counter()
     for first, last, (_, _, name, *_), *_ in ranges:
         counts[name] += sum(first <= slot <= last for slot in SLOTS)
