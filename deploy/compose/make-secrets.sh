@@ -21,6 +21,7 @@ put pgbouncer_users "\"standings\" \"$standings\""
 login="user=standings password=$standings dbname=standings"
 put standings_postgres_dsn "host=pgbouncer port=6432 $login"
 put standings_postgres_direct_dsn "host=postgres port=5432 $login"
+put standings_postgres_replica_dsns "host=postgres-replica port=5432 $login"
 
 index=$(password) loader=$(password) replica=$(password) operator=$(password)
 put redis_password "$index"

@@ -125,6 +125,7 @@ def test_our_settings_are_settings(name: str, secrets: Path) -> None:
     settings = Settings.load(variables)
 
     assert settings.postgres.transaction_pooler
+    assert len(settings.postgres.replica_dsns) == 1
     assert len(settings.redis.nodes) == 6
     assert {node.split(":")[0] for node in settings.redis.nodes} <= SERVICES.keys()
 
