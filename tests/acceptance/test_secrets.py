@@ -265,7 +265,7 @@ async def test_no_secret_is_told_by_a_server(
     assert not all(broken)
     assert {"answers", "metrics", "log", "command lines"} <= seen.texts.keys()
     assert "the jobs have no database" in seen.texts["log"]
-    assert "LedgerUnavailable" in seen.texts["log"]
+    assert "UNAVAILABLE" in seen.texts["log"]
     assert seen.leaks() == []
 
 
