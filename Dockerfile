@@ -26,9 +26,12 @@ assert not strangers, strangers" \
 FROM python:3.11-slim-bookworm
 COPY --from=builder /opt/standings /opt/standings
 ENV PATH=/opt/standings/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-  STANDINGS_SERVER_ADDRESS=0.0.0.0:50051 STANDINGS_METRICS_ADDRESS=0.0.0.0:9464
+  STANDINGS_SERVER_ADDRESS=0.0.0.0:50051 STANDINGS_METRICS_ADDRESS=0.0.0.0:9464 \
+  STANDINGS_STATE_DIRECTORY=/var/lib/standings
 # It serves other machines, so it starts with TLS and known callers only, or with --insecure:
 # docs/security.md.
+# A volume that is mounted here belongs to the server, too; all else may be read only.
+RUN install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/standings
 EXPOSE 50051 9464
 WORKDIR /tmp
 # A number, so that a cluster that forbids root can tell.

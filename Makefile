@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo demo-once chaos chaos-short bench bench-smoke bench-reads test fuzz check fmt gen \
-  baseline lock clean
+  baseline lock clean programs manifests sbom licences
 
 PYTHON ?= python3
 COUNT ?= 1000000
@@ -11,6 +11,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 GEN_INSTALLED := .venv-gen/.installed
+SBOM_INSTALLED := .venv-sbom/.installed
 PROJECTS := pyproject.toml protos/pyproject.toml clients/python/pyproject.toml
 GENERATE := PATH="$(CURDIR)/.venv-gen/bin:$$PATH" sh protos/generate.sh
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -42,7 +43,7 @@ fuzz: $(INSTALLED) ## Send damaged messages, tokens and files, FUZZ_FACTOR times
 # Quick things first: the first failure ends it.
 check: $(INSTALLED) $(GEN_INSTALLED) ## Run every check that is no test
 	bash -n .ci/run
-	sh -n protos/generate.sh
+	for script in protos/generate.sh tests/programs/*.sh; do sh -n $$script || exit; done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
@@ -72,6 +73,7 @@ lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
 	$(COMPILE) pyproject.toml --extra envoy -o requirements/runtime.txt
 	$(COMPILE) --group build -o requirements/build.txt
 	$(COMPILE) --group gen -o requirements/gen.txt
+	$(COMPILE) --group sbom -o requirements/sbom.txt
 
 bench: $(INSTALLED) ## Measure the product beside what this machine can do at all, on 1,000,000 entries
 	@$(BIN)/standings bench --results bench/results
@@ -82,8 +84,26 @@ bench-smoke: $(INSTALLED) ## The same in a minute on 50,000 entries
 bench-reads: $(INSTALLED) ## Measure reads at every depth of a board of COUNT entries
 	@$(BIN)/python -m tests.bench.reads $(COUNT)
 
+programs: ## Bring PgBouncer (Debian's) and helm (by go), which some tests skip without
+	sh tests/programs/get_pgbouncer.sh .programs/pgbouncer
+	sh tests/programs/get_helm.sh .programs
+
+manifests: ## Render the chart into deploy/kubernetes; needs helm
+	PATH="$(CURDIR)/.programs:$$PATH" helm template standings deploy/helm/standings \
+	  --namespace standings --kube-version 1.34.0 >deploy/kubernetes/standings.yaml
+
+sbom: $(SBOM_INSTALLED) ## List what the image is made of, as CycloneDX, in sbom.json
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-sbom/image
+	$(BIN)/uv pip sync --quiet --python .venv-sbom/image/bin/python --require-hashes \
+	  requirements/runtime.txt
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file sbom.json .venv-sbom/image/bin/python
+
+licences: $(INSTALLED) ## Write the licences of what is installed into docs/licences.md
+	$(BIN)/python -m tests.supply.licences
+
 clean: ## Remove all that these targets made, the demo's data included
-	rm -rf .venv .venv-gen .standings .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf .venv .venv-gen .venv-sbom .programs .standings sbom.json .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 	  .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -104,4 +124,9 @@ $(INSTALLED): requirements/dev.txt $(PROJECTS)
 $(GEN_INSTALLED): requirements/gen.txt | $(INSTALLED)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-gen
 	$(BIN)/uv pip sync --quiet --python .venv-gen/bin/python --require-hashes requirements/gen.txt
+	@touch $@
+
+$(SBOM_INSTALLED): requirements/sbom.txt | $(INSTALLED)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-sbom
+	$(BIN)/uv pip sync --quiet --python .venv-sbom/bin/python --require-hashes requirements/sbom.txt
 	@touch $@

@@ -23,7 +23,8 @@ from core.submission_ids import SubmissionIds
 from core.types import Board, BoardSpec, Operator, SortOrder, Submission
 from storage.batch import parameters_of, window_of
 from storage.boards import PostgresBoards
-from storage.pool import PoolUse, execute, open_pool
+from storage.pool import execute, open_pool
+from storage.sessions import PoolUse
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 

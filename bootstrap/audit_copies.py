@@ -13,7 +13,8 @@ from core.audit_lines import parse_line
 from core.audit_ports import AuditArchive
 from core.verify_audit import Chain, Walk
 from storage.audit import PostgresAudit
-from storage.pool import PoolUse, open_pool
+from storage.pool import open_pool
+from storage.sessions import PoolUse
 
 
 @asynccontextmanager

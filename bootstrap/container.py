@@ -70,10 +70,11 @@ from storage.leadership import PostgresLeadership
 from storage.ledger import PostgresLedger
 from storage.observed_ledger import ObservedLedger
 from storage.pieces import PostgresPieces
-from storage.pool import Pool, PoolUse, open_pool
+from storage.pool import Pool, open_pool
 from storage.pressure import OutboxRows, Pressure
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
+from storage.sessions import PoolUse
 from storage.snapshots import PostgresSnapshots
 from storage.unfinished_removals import PostgresUnfinishedRemovals
 
@@ -256,7 +257,8 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         breakers=stores.breakers,
         pressure=_pressure(stores),
         measure_outbox=OutboxRows(stores.jobs),
-        fleet=PostgresBreakerOverrides(postgres_dsn(settings)),
+        # Whose sessions are its own, like the jobs'.
+        fleet=PostgresBreakerOverrides(postgres_dsn(settings, direct=True)),
         keep_snapshots=_snapshots(stores, index, keeping, files),
         audit=make_audit(settings, stores.jobs, signer),
     )

@@ -21,6 +21,14 @@ from sharding.library import LIBRARY
 from sharding.settings import RedisSettings
 from storage.migrations import MigrationChanged, pending_migrations
 from storage.pool import Connection
+from storage.sessions import (
+    PoolUse,
+    connect_query,
+    pooled_database,
+    session_settings,
+    settings_in_force,
+)
+from storage.settings import PostgresSettings
 
 PROBE_TIMEOUT_S: Final = 3
 POSTGRES_VERSION_MIN: Final = 150000
@@ -85,13 +93,40 @@ async def probe_server(dsn: str, kind: str, setting: str, look: Look) -> Report:
                 report.add("older than PostgreSQL 15", "upgrade it; MERGE and others are missing")
             await look(connection, report)
     except psycopg.Error as error:
-        text = " ".join(str(error).split())
-        secret = str(parameters.get("password") or "")
+        _add_unreachable(report, error, dsn, setting)
+    return report
+
+
+async def probe_pooler(settings: PostgresSettings) -> Sequence[Report]:
+    """The entries of a transaction pooler: whether their sessions are set as ours have to be."""
+    return await asyncio.gather(*(_probe_entry(settings, use) for use in PoolUse))
+
+
+async def _probe_entry(settings: PostgresSettings, use: PoolUse) -> Report:
+    dsn = "" if settings.dsn is None else settings.dsn.get_secret_value()
+    report = Report(f"PgBouncer {pooled_database(dsn, use)}")
+    try:
+        found = await settings_in_force(settings, use, connect_timeout_s=PROBE_TIMEOUT_S)
+    except psycopg.Error as error:
+        _add_unreachable(report, error, dsn, "STANDINGS_POSTGRES_DSN")
+        return report
+    wanted = session_settings(settings, use)
+    different = [name for name, value in wanted.items() if found.get(name) != value]
+    if different:
         report.add(
-            f"unreachable: {text.replace(secret, '***') if secret else text}",
-            f"check that it runs, {setting}, and the way between",
+            f"its sessions are set otherwise: {', '.join(different)}",
+            f"connect_query='{connect_query(settings, use)}' in its entry, then RECONNECT",
         )
     return report
+
+
+def _add_unreachable(report: Report, error: psycopg.Error, dsn: str, setting: str) -> None:
+    text = " ".join(str(error).split())
+    secret = str(conninfo_to_dict(dsn).get("password") or "")
+    report.add(
+        f"unreachable: {text.replace(secret, '***') if secret else text}",
+        f"check that it runs, {setting}, and the way between",
+    )
 
 
 async def _look_at_postgres(connection: Connection, report: Report) -> None:

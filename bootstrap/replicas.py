@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from core.ports import Clock
 from resilience.breakers import Breakers
 from storage.guarding import replica_breakers
-from storage.pool import Pool, PoolUse, open_pool
+from storage.pool import Pool, open_pool
 from storage.positions import PrimaryMarks
 from storage.rank_sources import PrimarySource
 from storage.replicas import Replica, ReplicaWatch
+from storage.sessions import PoolUse
 from storage.settings import PostgresSettings
 
 

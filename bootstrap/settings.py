@@ -1,7 +1,8 @@
 """The settings of everything, read from the environment once.
 
 STANDINGS_<PART>_<FIELD>, such as STANDINGS_POSTGRES_DSN or STANDINGS_SERVER_ADDRESS; an unknown
-STANDINGS_ variable stops the start, because it is a typing error.
+STANDINGS_ variable stops the start, because it is a typing error. A secret may be in a file
+instead, which the same variable with _FILE names.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -119,6 +120,8 @@ class Settings(BaseModel):
             if name.startswith(_PREFIX):
                 part, _, field = name.removeprefix(_PREFIX).lower().partition("_")
                 parts.setdefault(part, {})[field] = value
+        for part, fields in parts.items():
+            _read_secrets(part, fields)
         try:
             return cls.model_validate(parts)
         except ValidationError as error:
@@ -140,6 +143,31 @@ class Settings(BaseModel):
                 if value is not None:
                     environment[f"{_PREFIX}{part}_{field}".upper()] = _text(value)
         return environment
+
+
+def _read_secrets(part: str, fields: dict[str, str]) -> None:
+    """Puts the contents of files in the place of their names. Raises SettingsInvalid."""
+    for field in _secrets_of(part):
+        name = fields.pop(f"{field}_file", None)
+        if name is None:
+            continue
+        variable = f"{_PREFIX}{part}_{field}".upper()
+        if field in fields:
+            raise SettingsInvalid(f"{variable} and {variable}_FILE: set one of them")
+        try:
+            # Editors end a file with a newline, and it is part of no secret.
+            fields[field] = Path(name).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsInvalid(f"{variable}_FILE: it cannot be read") from error
+
+
+def _secrets_of(part: str) -> Sequence[str]:
+    """The fields of a part that hold secrets."""
+    defined = Settings.model_fields.get(part)
+    if defined is None or not isinstance(defined.default, BaseModel):
+        return ()
+    fields = type(defined.default).model_fields.items()
+    return [name for name, field in fields if SecretStr in get_args(field.annotation)]
 
 
 def _text(value: object) -> str:

@@ -14,6 +14,7 @@ from typing import Final
 
 import grpc
 
+from bootstrap.container import postgres_dsn
 from bootstrap.embedded.binaries import find_postgres, find_redis, server_version
 from bootstrap.embedded.errors import EmbeddedError
 from bootstrap.settings import Settings
@@ -93,7 +94,7 @@ async def play_on(address: str, admin_address: str, wanted: Wanted) -> bool:
 def _stores(settings: Settings) -> Stores | None:
     if settings.postgres.dsn is None or not settings.redis.nodes:
         return None
-    return Stores(settings.postgres.dsn.get_secret_value(), settings.redis.nodes)
+    return Stores(postgres_dsn(settings, direct=True), settings.redis.nodes)
 
 
 def _reported(report: Report, wanted: Wanted) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
+from bootstrap.container import postgres_dsn
 from bootstrap.embedded.binaries import find_postgres, find_redis, server_version
 from bootstrap.embedded.errors import BinaryMissing
-from bootstrap.probe import Report, probe_postgres, probe_redis
+from bootstrap.probe import Report, probe_pooler, probe_postgres, probe_redis
 from bootstrap.replica_probe import probe_replicas
 from bootstrap.settings import EmbeddedSettings, Settings, SettingsInvalid
 
@@ -34,10 +35,12 @@ async def _reports() -> Sequence[Report]:
     if settings.postgres.dsn is None:
         reports.append(_embedded_postgres(settings.embedded))
     else:
-        dsn = settings.postgres.dsn.get_secret_value()
+        dsn = postgres_dsn(settings, direct=True)
         reports.append(await probe_postgres(dsn))
         replicas = [one.get_secret_value() for one in settings.postgres.replica_dsns]
         reports.extend(await probe_replicas(dsn, replicas))
+    if settings.postgres.transaction_pooler:
+        reports.extend(await probe_pooler(settings.postgres))
     if settings.redis.nodes:
         reports.extend(await probe_redis(settings.redis))
     else:

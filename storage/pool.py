@@ -6,7 +6,6 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
@@ -21,6 +20,7 @@ from resilience.deadline import within
 from resilience.errors import CircuitOpen, Refused
 from resilience.guard import Guard
 from storage.guarding import POSTGRES_BREAKERS, judge
+from storage.sessions import PoolUse, session_arguments
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 
@@ -48,14 +48,6 @@ KEEPALIVES: Final[dict[str, Any]] = {
     "keepalives_count": 3,
 }
 """A connection whose other end has vanished is given up within seconds, not hours."""
-
-
-class PoolUse(Enum):
-    """What a pool is for; each use has connections of its own, so that none starves another."""
-
-    WRITE = "write"
-    READ = "read"
-    JOBS = "jobs"
 
 
 class Pool:
@@ -164,7 +156,7 @@ async def open_pool(
     """
     if breakers is None:
         breakers = Breakers(POSTGRES_BREAKERS, rng=random.Random())  # noqa: S311  # jitter only
-    size, timeout_ms, planner = _profile(settings, use)
+    size = _size(settings, use)
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         dsn,
         kwargs={
@@ -173,11 +165,7 @@ async def open_pool(
             "connect_timeout": settings.connect_timeout_s,
             "application_name": f"standings-{use.value}",
             **KEEPALIVES,
-            "options": (
-                f"-c statement_timeout={timeout_ms} -c lock_timeout={settings.lock_timeout_ms} "
-                # Compiling costs more than any of our statements takes.
-                f"-c jit=off -c idle_in_transaction_session_timeout=2000 -c timezone=UTC {planner}"
-            ),
+            **session_arguments(settings, dsn, use),
         },
         min_size=min(2, size),
         max_size=size,
@@ -201,23 +189,15 @@ async def open_pool(
         await pool.close(timeout=2)
 
 
-def _profile(settings: PostgresSettings, use: PoolUse) -> tuple[int, int, str]:
-    """Size, statement timeout in ms, and planner settings of a pool."""
+def _size(settings: PostgresSettings, use: PoolUse) -> int:
+    """Connections of a pool, at most."""
     match use:
         case PoolUse.WRITE:
-            # The ledger's statement is always the same, and planning it costs as much as running
-            # it. A generic plan takes its arrays for ten rows and would join 500 with 500 by
-            # nested loops: three quarters of its time. It may also have been made while a table
-            # was small, and would read the whole of it for each row once it is not.
-            planner = (
-                "-c plan_cache_mode=force_generic_plan -c enable_nestloop=off -c enable_seqscan=off"
-            )
-            return settings.write_pool_size, settings.write_timeout_ms, planner
+            return settings.write_pool_size
         case PoolUse.READ:
-            planner = "-c plan_cache_mode=force_generic_plan"
-            return settings.read_pool_size, settings.read_timeout_ms, planner
+            return settings.read_pool_size
         case PoolUse.JOBS:
-            return settings.jobs_pool_size, settings.jobs_timeout_ms, ""
+            return settings.jobs_pool_size
 
 
 @contextmanager

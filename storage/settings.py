@@ -4,10 +4,11 @@ import ipaddress
 import json
 import re
 from datetime import timedelta
+from typing import Self
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 
 class PostgresSettings(BaseModel):
@@ -19,6 +20,10 @@ class PostgresSettings(BaseModel):
     """A libpq connection string; None: the embedded server."""
     direct_dsn: SecretStr | None = None
     """The same server without a transaction pooler between, for session locks; None: `dsn`."""
+    transaction_pooler: bool = False
+    """Whether `dsn` leads to PgBouncer in transaction mode, 1.22 or later. Its database entries are
+    then asked for by use: <database>_write, _read and _jobs; `direct_dsn` is needed, too. Replicas
+    are reached past it."""
     replica_dsns: tuple[SecretStr, ...] = Field(default=(), max_length=8)
     """Streaming standbys of `dsn`, which take reads that may be old: connection strings with commas
     between them, or as a list of JSON where one has a comma in itself."""
@@ -71,6 +76,17 @@ class PostgresSettings(BaseModel):
         for dsn in dsns:
             cls._is_a_connection_string(dsn)
         return dsns
+
+    @model_validator(mode="after")
+    def _has_a_way_past_the_pooler(self) -> Self:
+        """A pooler keeps no session, and the jobs and migrations hold a lock in one."""
+        if not self.transaction_pooler:
+            return self
+        if self.dsn is None or not conninfo_to_dict(self.dsn.get_secret_value()).get("dbname"):
+            raise ValueError("transaction_pooler needs a dsn that names a database")
+        if self.direct_dsn is None:
+            raise ValueError("transaction_pooler needs a direct_dsn, for locks of a session")
+        return self
 
 
 def _readable(dsn: str) -> bool:

@@ -30,8 +30,9 @@ from core.types import (
     shard_of,
 )
 from jobs.finish_removals import FinishRemovals
-from storage.pool import PoolUse, open_pool
+from storage.pool import open_pool
 from storage.removal import PostgresRemoval
+from storage.sessions import PoolUse
 from storage.settings import PostgresSettings
 from storage.unfinished_removals import PostgresUnfinishedRemovals
 from tests.fakes.making import board_spec, submission, submission_id

@@ -15,12 +15,14 @@ from core.types import Board, BoardSpec, Recorded, Submission
 from storage.boards import PostgresBoards
 from storage.history import PostgresHistory
 from storage.ledger import PostgresLedger
-from storage.pool import Pool, PoolUse, open_pool
+from storage.pool import Pool, open_pool
 from storage.removal import PostgresRemoval
 from storage.retention import PostgresRetention
+from storage.sessions import PoolUse
 from storage.settings import PostgresSettings
 from storage.unfinished_removals import PostgresUnfinishedRemovals
 from tests.fakes.making import submission_id
+from tests.fixtures.pgbouncer import pooling
 
 
 @dataclass
@@ -36,6 +38,12 @@ class Store:
     retention: PostgresRetention
     removal: PostgresRemoval
     unfinished: PostgresUnfinishedRemovals
+
+    @property
+    def pool_dsn(self) -> str:
+        """What the pools were opened with; `dsn` leads to the database itself."""
+        assert self.settings.dsn is not None
+        return self.settings.dsn.get_secret_value()
 
     async def create(self, spec: BoardSpec) -> Board:
         """A stored board."""
@@ -86,13 +94,24 @@ def postgres_settings(database: str) -> PostgresSettings:
 
 
 @pytest.fixture
-async def store(database: str, postgres_settings: PostgresSettings) -> AsyncIterator[Store]:
+def way(request: pytest.FixtureRequest) -> str:
+    """How the pools reach PostgreSQL: `direct`, or through `pgbouncer`."""
+    return getattr(request, "param", "direct")
+
+
+@pytest.fixture
+async def store(
+    database: str, postgres_settings: PostgresSettings, way: str
+) -> AsyncIterator[Store]:
     """Every adapter on a fresh database."""
     async with AsyncExitStack() as stack:
-        settings = postgres_settings
-        write = await stack.enter_async_context(open_pool(settings, database, PoolUse.WRITE))
-        read = await stack.enter_async_context(open_pool(settings, database, PoolUse.READ))
-        jobs = await stack.enter_async_context(open_pool(settings, database, PoolUse.JOBS))
+        settings, dsn = postgres_settings, database
+        if way == "pgbouncer":
+            pooler = await stack.enter_async_context(pooling(settings, database))
+            settings, dsn = pooler.settings(settings), pooler.dsn
+        write = await stack.enter_async_context(open_pool(settings, dsn, PoolUse.WRITE))
+        read = await stack.enter_async_context(open_pool(settings, dsn, PoolUse.READ))
+        jobs = await stack.enter_async_context(open_pool(settings, dsn, PoolUse.JOBS))
         await jobs.wait(10)
         await write.wait(10)
         await read.wait(10)

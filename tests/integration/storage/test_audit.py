@@ -20,7 +20,8 @@ from core.ship_audit import ShipAudit
 from core.tokens import TokenSigner
 from core.verify_audit import Fault, walk_archive
 from storage.audit import PostgresAudit
-from storage.pool import PoolUse, open_pool
+from storage.pool import open_pool
+from storage.sessions import PoolUse
 from storage.settings import PostgresSettings
 
 pytestmark = pytest.mark.both_postgres

@@ -27,7 +27,7 @@ from tests.fakes.making import board_spec, submission, submission_id
 from tests.fakes.memory_index import MemoryIndex
 from tests.integration.storage.conftest import Store
 
-pytestmark = pytest.mark.both_postgres
+pytestmark = pytest.mark.every_way
 
 USER = 21
 

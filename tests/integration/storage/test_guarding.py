@@ -18,7 +18,8 @@ from resilience.breaker import Outcome, State
 from resilience.breakers import Breakers
 from resilience.deadline import DEADLINE_S
 from storage.guarding import POSTGRES_BREAKERS, judge
-from storage.pool import Connection, Pool, PoolUse, execute, open_pool, query
+from storage.pool import Connection, Pool, execute, open_pool, query
+from storage.sessions import PoolUse
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 from storage.transactions import transact

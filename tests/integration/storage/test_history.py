@@ -8,7 +8,7 @@ from core.types import INT64_MAX, INT64_MIN, Operator, SortOrder
 from tests.fakes.making import board_spec, submission
 from tests.integration.storage.conftest import Store
 
-pytestmark = pytest.mark.both_postgres
+pytestmark = pytest.mark.every_way
 
 
 async def test_postgres_and_python_make_the_same_bytes(store: Store) -> None:

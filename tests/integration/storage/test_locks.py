@@ -16,7 +16,8 @@ from core.errors import EntryNotFound, EtagMismatch, WriteConflict
 from core.removal_ports import EntryDeletion
 from core.types import Board, Erasure, Operator, Outcome, Recorded
 from storage.ledger import PostgresLedger
-from storage.pool import PoolUse, open_pool
+from storage.pool import open_pool
+from storage.sessions import PoolUse
 from storage.settings import PostgresSettings
 from tests.fakes.making import board_spec, submission, submission_id
 from tests.integration.storage.conftest import Store

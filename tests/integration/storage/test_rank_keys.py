@@ -13,7 +13,7 @@ from jobs.rank_keys import FillRankKeys
 from tests.fakes.making import board_spec, submission
 from tests.integration.storage.conftest import Store
 
-pytestmark = pytest.mark.both_postgres
+pytestmark = pytest.mark.every_way
 
 KEYS = "select user_id, rank_key from entries where season_no = %s and state <> 1 order by user_id"
 

@@ -7,14 +7,15 @@ import pytest
 
 from core.ports import KeyRange
 from core.types import ALL_SHARDS
-from storage.pool import PoolUse, execute, open_pool
+from storage.pool import execute, open_pool
 from storage.rank_season import span
 from storage.rank_statements import AROUND, COUNT, USERS, WINDOW
+from storage.sessions import PoolUse
 from storage.statement import Statement
 from tests.fakes.making import board_spec
 from tests.integration.storage.conftest import Store
 
-pytestmark = pytest.mark.both_postgres
+pytestmark = pytest.mark.every_way
 
 FILL = """
 insert into entries (
@@ -43,7 +44,7 @@ async def test_no_read_by_rank_reads_a_whole_table(
         **span(b"\x80", 10, 10, KeyRange()),
     }
     explained = Statement(b"explain (analyze, costs off) " + statement.text, statement.names)
-    async with open_pool(store.settings, store.dsn, PoolUse.READ) as pool:
+    async with open_pool(store.settings, store.pool_dsn, PoolUse.READ) as pool:
         await pool.wait(10)
         async with pool.connection() as connection:
             await execute(connection, statement, parameters)

@@ -32,13 +32,14 @@ from core.types import (
     SortOrder,
 )
 from storage.ledger import PostgresLedger
-from storage.pool import PoolUse, open_pool
+from storage.pool import open_pool
+from storage.sessions import PoolUse
 from storage.statement import Statement
 from tests.fakes.making import board_spec, submission, submission_id
 from tests.fakes.oracle import Oracle
 from tests.integration.storage.conftest import Store
 
-pytestmark = pytest.mark.both_postgres
+pytestmark = pytest.mark.every_way
 
 _EDGES = [INT64_MIN, INT64_MIN + 1, -3, -1, 0, 1, 2, 7, INT64_MAX - 1, INT64_MAX]
 _orders = st.sampled_from(SortOrder)
@@ -361,7 +362,7 @@ async def test_a_flush_that_was_given_up_does_not_overwrite_a_later_one(store: S
         frozen = [int(str(pid)) for (pid,) in backends]
         store.ledger._write_timeout_s = patience
     # Another connection, while the frozen ones still hold what was sent to them.
-    async with open_pool(store.settings, store.dsn, PoolUse.WRITE) as pool:
+    async with open_pool(store.settings, store.pool_dsn, PoolUse.WRITE) as pool:
         other = PostgresLedger(store.settings, write=pool, read=pool)
         recorded = await other.record(Flush(None, [Placed(submission(1, 200), board, 0)]))
     for pid in frozen:

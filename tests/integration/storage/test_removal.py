@@ -18,12 +18,13 @@ from core.errors import (
 from core.types import Board, Erasure, Operator, Outcome, Recorded
 from jobs.finish_removals import FinishRemovals
 from storage.entry_sweeps import Swept, bury, look
-from storage.pool import Connection, PoolUse, open_pool
+from storage.pool import Connection, open_pool
+from storage.sessions import PoolUse
 from storage.unfinished_removals import PostgresUnfinishedRemovals
 from tests.fakes.making import board_spec, submission, submission_id
 from tests.integration.storage.conftest import Store
 
-pytestmark = pytest.mark.both_postgres
+pytestmark = pytest.mark.every_way
 
 USER = 21
 
@@ -458,7 +459,9 @@ async def test_a_user_who_is_locked_holds_up_no_other(store: Store) -> None:
         board.season.number,
     )
     await store.execute("update user_sweeps set fence = '3'")
-    impatient = store.settings.model_copy(update={"lock_timeout_ms": 50})
+    # Past the pooler, whose sessions are set already.
+    update = {"lock_timeout_ms": 50, "transaction_pooler": False}
+    impatient = store.settings.model_copy(update=update)
 
     async with (
         await psycopg.AsyncConnection.connect(store.dsn) as session,

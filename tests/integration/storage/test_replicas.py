@@ -27,12 +27,13 @@ from resilience.breakers import Breakers
 from storage import metrics
 from storage.guarding import POSTGRES_BREAKERS, replica_breakers
 from storage.history import FOLLOWED_LEDGER, LEDGER
-from storage.pool import PoolUse, Row, open_pool
+from storage.pool import Row, open_pool
 from storage.rank_reads import PostgresIndex
 from storage.rank_sources import Instant
 from storage.rank_writes import Writes
 from storage.replica_reads import Limits, ReplicaReads, Target
 from storage.replicas import Replica
+from storage.sessions import PoolUse
 from storage.settings import PostgresSettings
 from storage.statement import Statement
 from tests.fakes.making import board_spec, submission

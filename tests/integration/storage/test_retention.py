@@ -11,7 +11,7 @@ from storage.settings import PostgresSettings
 from tests.fakes.making import board_spec, submission
 from tests.integration.storage.conftest import Store
 
-pytestmark = pytest.mark.both_postgres
+pytestmark = pytest.mark.every_way
 
 _PARTITIONS = (
     "select relname from pg_inherits join pg_class on oid = inhrelid "

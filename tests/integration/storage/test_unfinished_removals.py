@@ -17,7 +17,7 @@ from storage.transactions import transact_patiently
 from tests.fakes.making import board_spec, submission
 from tests.integration.storage.conftest import Store
 
-pytestmark = pytest.mark.both_postgres
+pytestmark = pytest.mark.every_way
 
 USER = 21
 

@@ -1,5 +1,7 @@
 """Settings: known names, bounds, and no secret in a message."""
 
+from pathlib import Path
+
 import pytest
 
 from bootstrap.settings import Settings, SettingsInvalid
@@ -134,3 +136,40 @@ def test_a_child_loads_the_same_settings() -> None:
     settings = settings.with_stores(postgres_dsn="host=other", redis_nodes=("c:3",))
 
     assert Settings.load(settings.environment()) == settings
+
+
+def test_secrets_may_be_in_files(tmp_path: Path) -> None:
+    """The newline at the end of a file belongs to no secret."""
+    file = tmp_path / "password"
+    file.write_text("hush-hush \n")
+
+    settings = Settings.load({"STANDINGS_REDIS_PASSWORD_FILE": str(file)})
+
+    assert settings.redis.password is not None
+    assert settings.redis.password.get_secret_value() == "hush-hush "
+    assert settings.environment()["STANDINGS_REDIS_PASSWORD"] == "hush-hush "
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("STANDINGS_REDIS_PASSWORD_FILE", "STANDINGS_REDIS_PASSWORD_FILE: it cannot be read"),
+        ("STANDINGS_REDIS_USERNAME_FILE", "STANDINGS_REDIS_USERNAME_FILE: no such setting"),
+        ("STANDINGS_NOWHERE_SECRET_FILE", "STANDINGS_NOWHERE: no such setting"),
+    ],
+)
+def test_a_secret_file_that_cannot_be_used_stops_the_start(name: str, told: str) -> None:
+    """One that is not there, and one for what is no secret."""
+    with pytest.raises(SettingsInvalid, match=told):
+        Settings.load({name: "/none/such"})
+
+
+def test_a_secret_is_given_once(tmp_path: Path) -> None:
+    """Two places for one secret are a mistake that would be noticed at its rotation."""
+    file = tmp_path / "dsn"
+    file.write_text("host=db")
+
+    with pytest.raises(SettingsInvalid, match="set one of them"):
+        Settings.load(
+            {"STANDINGS_POSTGRES_DSN": "host=db", "STANDINGS_POSTGRES_DSN_FILE": str(file)}
+        )
