@@ -270,7 +270,7 @@ def age_ms(began_s: float, now_s: float) -> int:
     return max(1, math.ceil(round((now_s - began_s) * 1000, 3)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeptAnswer(Generic[AnswerT]):
     """An answer that may be given again while nothing at or before `result` was touched.
 
@@ -283,6 +283,8 @@ class KeptAnswer(Generic[AnswerT]):
     result: bytes
     mark: Mark
     began_s: float
+    _told: ReadMeta | None = field(default=None, compare=False)
+    """What it said of itself the last time: within a ms it says the same."""
 
     def age_ms(self, now_s: float) -> int:
         """How long ago its read began."""
@@ -329,5 +331,11 @@ class KeptAnswer(Generic[AnswerT]):
 
     def meta_with(self, own_writes: OwnWrites, now_s: float) -> ReadMeta:
         """The same, its `entry_count` with the entries that this worker has added since."""
-        added = own_writes.added_since(self.season_number, self.mark)
-        return replace(self.meta_when(now_s), entry_count=self.meta.entry_count + added)
+        count = self.meta.entry_count + own_writes.added_since(self.season_number, self.mark)
+        staleness_ms = self.staleness_ms(now_s)
+        told = self._told
+        if told is None or told.staleness_ms != staleness_ms or told.entry_count != count:
+            told = self._told = replace(
+                self.meta, source=Source.CACHE, staleness_ms=staleness_ms, entry_count=count
+            )
+        return told

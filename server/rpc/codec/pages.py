@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.list_entries import EntryPage
-from core.types import RankedEntry, Source
+from core.types import RankedEntry, ReadMeta, Source
 from server.rpc.codec import entries
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2 as types_pb
@@ -17,39 +17,55 @@ _KEPT_MAX: Final = 256
 """Pages whose bytes are kept: 1,000 entries are about 40 KiB."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedPage:
     """A ListEntriesResponse of which all but `meta` is in bytes already."""
 
     body: bytes
     meta: types_pb.ReadMeta
+    _whole: bytes = b""
 
     def SerializeToString(self) -> bytes:  # noqa: N802 - as every message has it
         """The message. One that follows another is merged into it: both stand as they are."""
-        return self.body + pb.ListEntriesResponse(meta=self.meta).SerializeToString()
+        if not self._whole:
+            self._whole = self.body + pb.ListEntriesResponse(meta=self.meta).SerializeToString()
+        return self._whole
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A page that may be given again, and the answer that gave it last."""
+
+    entries: Sequence[RankedEntry]
+    meta: ReadMeta
+    answer: EncodedPage
 
 
 class PageEncoder:
     """Makes answers of pages. What comes from memory is known by its entries, which are the same
-    object as long as they are the same page.
+    object as long as they are the same page, and so is what it says of itself within a ms.
     """
 
     def __init__(self) -> None:
         # By id, which is the entries' own for as long as they are kept beside their bytes.
-        self._kept: OrderedDict[int, tuple[Sequence[RankedEntry], bytes]] = OrderedDict()
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
     def __call__(self, page: EntryPage) -> EncodedPage:
         """The answer that gives a page."""
-        meta = entries.encode_meta(page.meta)
         if page.meta.source is not Source.CACHE:
-            return EncodedPage(_body(page), meta)
+            return EncodedPage(_body(page), entries.encode_meta(page.meta))
         key = id(page.entries)
         kept = self._kept.get(key)
         if kept is None:
-            kept = self._kept[key] = (page.entries, _body(page))
+            answer = EncodedPage(_body(page), entries.encode_meta(page.meta))
+            self._kept[key] = _Kept(page.entries, page.meta, answer)
             if len(self._kept) > _KEPT_MAX:
                 self._kept.popitem(last=False)
-        return EncodedPage(kept[1], meta)
+            return answer
+        if kept.meta is not page.meta:
+            kept.meta = page.meta
+            kept.answer = EncodedPage(kept.answer.body, entries.encode_meta(page.meta))
+        return kept.answer
 
 
 def _body(page: EntryPage) -> bytes:
