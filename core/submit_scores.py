@@ -70,7 +70,7 @@ class SubmitScores:
     async def __call__(self, submissions: Sequence[Submission | StandingsError]) -> SubmitResults:
         """Records submissions; an error given in place of one comes back in its place.
 
-        Cost: four round trips to PostgreSQL and one to the index, shared with whatever else is
+        Cost: two round trips to PostgreSQL and one to the index, shared with whatever else is
         submitted at the moment; one more to each for duplicates, two to the index for ranks.
         Raises QueueFull, and then none of them was taken.
         """
@@ -147,6 +147,8 @@ class SubmitScores:
         for item in done:
             if item.recorded.outcome is Outcome.DUPLICATE and item.recorded.touches_index:
                 groups.setdefault((item.recorded.season.number, item.shard), []).append(item)
+        if not groups:
+            return
         shown = await asyncio.gather(
             *(self._shows(season, group) for (season, _), group in groups.items())
         )
