@@ -50,6 +50,7 @@ from core.shadow_reads import ShadowReads
 from core.shared_ranks import SharedRanks
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
+from core.traced_batching import TracedBatcher
 from core.verify_index import VerifyIndex
 from core.watch_entries import WatchEntries
 from resilience.breakers import Breakers
@@ -60,6 +61,7 @@ from resilience.machine import MachineFile
 from resilience.observer import Observer
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
+from sharding.node_spans import NodeSpans
 from sharding.pieces import RedisIndexPieces
 from sharding.router import Router
 from sharding.snapshots import RedisSnapshots
@@ -119,10 +121,10 @@ class Container:
 
 @asynccontextmanager
 async def open_container(
-    settings: Settings, *, observer: Observer | None = None
+    settings: Settings, *, observer: Observer | None = None, traced: bool = False
 ) -> AsyncIterator[Container]:
     """The object graph of a process. What it did not open it does not close. `observer` is told
-    the counts of its breakers.
+    the counts of its breakers. `traced`: what is done for calls with a span makes spans.
 
     Returns as soon as PostgreSQL has given the signing keys; without it where this machine has
     them. Raises NotConfigured, LedgerUnavailable.
@@ -142,7 +144,8 @@ async def open_container(
             for use in (PoolUse.WRITE, PoolUse.READ, PoolUse.JOBS)
         ]
         rng = random.Random()  # noqa: S311  # jitter only
-        router = Router(settings.redis, rng=rng, breakers=breakers)
+        spans = NodeSpans() if traced else None
+        router = Router(settings.redis, rng=rng, breakers=breakers, observer=spans)
         await router.open()
         stack.push_async_callback(router.aclose)
         database = await stack.enter_async_context(
@@ -163,7 +166,7 @@ async def open_container(
         stack.push_async_callback(_end, asyncio.create_task(ledger.follow()))
         signer = TokenSigner(secrets, lambda: ledger.name)
         stores = _Stores(write, read, jobs, database, router, breakers, machine, used)
-        container = _build(settings, stores, signer)
+        container = _build(settings, stores, signer, TracedBatcher if traced else SubmissionBatcher)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
         stack.push_async_callback(container.shadow.aclose)
@@ -195,7 +198,12 @@ class _Stores:
     used: UsedBoards
 
 
-def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Container:
+def _build(
+    settings: Settings,
+    stores: _Stores,
+    signer: TokenSigner,
+    make_batcher: type[SubmissionBatcher],
+) -> Container:
     clock = SystemClock()
     postgres = settings.postgres
     boards = PostgresBoards(postgres, write=stores.write, read=stores.read)
@@ -215,7 +223,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner) -> Containe
         clock=clock,
         together=SharedRanks(DEADLINE_S.get),
     )
-    batcher = SubmissionBatcher(
+    batcher = make_batcher(
         ledger=reading.ledger,
         index=index,
         boards=reading.boards,

@@ -22,6 +22,7 @@ from bootstrap.client_settings import ClientSettings
 from bootstrap.identity_settings import IdentitySettings
 from bootstrap.read_settings import ReadSettings
 from bootstrap.server_settings import ServerSettings
+from bootstrap.trace_settings import TraceSettings
 from bootstrap.watch_settings import WatchSettings
 from sharding.settings import RedisSettings
 from storage.settings import PostgresSettings
@@ -105,6 +106,7 @@ class Settings(BaseModel):
     state: StateSettings = StateSettings()
     audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()
 
     @property

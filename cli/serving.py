@@ -15,6 +15,7 @@ from bootstrap.errors import NotConfigured
 from bootstrap.exposure import check_exposure
 from bootstrap.settings import Settings
 from bootstrap.snapshot_keeping import keep_snapshots
+from bootstrap.tracing.opening import open_tracing
 from cli.chaos_schedule import chaos_jobs
 from cli.telling import metrics_told
 from core.clock import SystemClock
@@ -75,7 +76,10 @@ async def serving(
     access = access_of(settings, SystemClock())
     async with (
         _measured(settings),
-        open_container(settings, observer=breaker_measures()) as container,
+        open_tracing(settings.traces, worker) as tracer,
+        open_container(
+            settings, observer=breaker_measures(), traced=tracer is not None
+        ) as container,
     ):
         health = Health(("postgres", "redis"))
         member = _member(container, worker)
@@ -84,7 +88,7 @@ async def serving(
         )
         shipping = AuditShipping(container.audit.ship, settings.state.directory)
         use_cases = _use_cases(container, settings, fleet)
-        server = Server(use_cases, settings.server, health, listener, access)
+        server = Server(use_cases, settings.server, health, listener, access, tracer)
         try:
             await server.start()
         except RuntimeError as error:

@@ -9,6 +9,7 @@ from typing import Final
 
 from bootstrap.settings import Settings
 from cli.serving import serving
+from core.tracing import SPAN
 from server.health import OVERALL, Health
 from server.rpc.call import REQUEST_ID
 from server.transport.listener import MakeListener
@@ -50,8 +51,12 @@ async def work(
 
 def about(slot: int) -> Mapping[str, object]:
     """What every log line of a worker tells beside its own."""
-    request_id = REQUEST_ID.get()
-    return {"slot": slot, "request_id": request_id} if request_id else {"slot": slot}
+    known: dict[str, object] = {"slot": slot}
+    if request_id := REQUEST_ID.get():
+        known["request_id"] = request_id
+    if (span := SPAN.get()) is not None:
+        known |= {"trace_id": span.trace_id, "span_id": span.span_id}
+    return known
 
 
 async def _proven(health: Health) -> None:

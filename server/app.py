@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bootstrap.server_settings import ServerSettings
+from core.tracing import Tracer
 from server.audit.describing import Known
 from server.audit.link import Audit
 from server.drain import Drain
@@ -31,7 +32,8 @@ _HURRIED_GRACE_S: Final = 1.0
 class Server:
     """Both listeners, started and ended together. `health` is for whoever proves the stores;
     `listener` makes the one for games. That for operators depends on nothing but this process.
-    `access` says how callers reach them, and how they are known.
+    `access` says how callers reach them, and how they are known. Without a `tracer` nothing is
+    traced.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class Server:
         health: Health,
         listener: MakeListener = GrpcioListener,
         access: Access = OPEN,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._access = access
         self._health = health
+        self._tracer = tracer
         self._drain = Drain()
         known = Known(use_cases.levers, use_cases.manage_boards, use_cases.index_operations)
         self._audit = Audit(use_cases.audit, known)
@@ -126,6 +130,7 @@ class Server:
             slow_call_s=self._settings.slow_call_s,
             audit=self._audit,
             identify=self._access.callers,
+            tracer=self._tracer,
         )
         routes = compose(method_table(all_servicers), chain)
         return make(routes, self._settings, self._access.tls)

@@ -20,6 +20,7 @@ from sharding.guards import REDIS_BREAKERS, Passage, ShardGuards
 from sharding.keys import SHARDS, meta_key
 from sharding.library import Command
 from sharding.node import Node, NodeOptions
+from sharding.node_spans import NodeObserver
 from sharding.replies import Answer, NoAnswer, NodeLost, Reply, Trouble, target_of, trouble_in
 from sharding.settings import RedisSettings
 from sharding.slot_map import Address, SlotMap
@@ -50,11 +51,17 @@ class Router:
     """The nodes of a cluster and the map of the shards. Use between `open` and `aclose`."""
 
     def __init__(
-        self, settings: RedisSettings, *, rng: random.Random, breakers: Breakers | None = None
+        self,
+        settings: RedisSettings,
+        *,
+        rng: random.Random,
+        breakers: Breakers | None = None,
+        observer: NodeObserver | None = None,
     ) -> None:
-        """Without `breakers` it has its own."""
+        """Without `breakers` it has its own. `observer` is told of every round trip."""
         self.guards = ShardGuards(breakers or Breakers(REDIS_BREAKERS, rng=rng))
         self._settings = settings
+        self._observer = observer
         self._options = NodeOptions.of(settings, rng)
         self._seeds = [Address.parse(node) for node in settings.nodes]
         self._nodes: dict[Address, Node] = {}
@@ -225,7 +232,8 @@ class Router:
         answers: dict[Address, Answer | NodeLost] = {}
         if not futures:
             return answers
-        left_s = deadline - asyncio.get_running_loop().time()
+        began_s = asyncio.get_running_loop().time()
+        left_s = deadline - began_s
         try:
             answered, _ = await asyncio.wait(futures.values(), timeout=max(0.0, left_s))
         finally:
@@ -238,6 +246,8 @@ class Router:
             if isinstance(answer, NodeLost):
                 self._map_doubted.set()
             answers[node] = answer
+        if self._observer is not None:
+            self._observer.exchanged(calls, answers, began_s)
         return answers
 
     def _node(self, address: Address) -> Node:

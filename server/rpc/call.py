@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
+from core.tracing import Span
 from server.identity.identity import ANONYMOUS, Identity
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="")
@@ -20,7 +21,8 @@ class CallContext:
     `deadline_s` is on the clock of time.monotonic, None without a deadline. `metadata` has
     lower-case keys; of a repeated key the last value stays. `evidence` is what the transport itself
     knows of the caller: the URIs of a certificate that it has verified, none without one. The chain
-    sets `request_id` and, where callers are asked who they are, `identity`.
+    sets `request_id`, `span` where the call is traced and, where callers are asked who they are,
+    `identity`.
     """
 
     deadline_s: float | None
@@ -29,6 +31,7 @@ class CallContext:
     request_id: str = ""
     evidence: tuple[str, ...] = ()
     identity: Identity = ANONYMOUS
+    span: Span | None = None
 
 
 def actor_of(call: CallContext) -> str:

@@ -1,6 +1,7 @@
 """What every call passes through, outermost first, whatever transport brought it.
 
     request id    gives the call an id, or keeps the caller's
+    trace         gives a traced call its span; only where traces are collected
     access log    one line a call, by how it ended
     measure       counts calls and takes their time
     error map     exceptions become RpcFailure; nothing above it sees one

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
 from core.errors import DeadlineSpent
+from core.tracing import Tracer
 from resilience.deadline import DEADLINE_S
 from server.errors import TooManyCalls
 from server.rpc.access_log import AccessLog
@@ -23,6 +24,7 @@ from server.rpc.measuring import Measure, Sources
 from server.rpc.methods import Method
 from server.rpc.overdue import Overdue
 from server.rpc.status import failure_of
+from server.rpc.tracing import Trace
 
 REQUEST_ID_KEY: Final = "x-request-id"
 _CALLERS_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -36,12 +38,14 @@ def default_chain(
     slow_call_s: float,
     audit: Interceptor,
     identify: Identify | None = None,
+    tracer: Tracer | None = None,
 ) -> tuple[Interceptor, ...]:
     """The chain of a listener, outermost first; the calls of all its methods count together.
-    Without `identify` nobody is asked who calls.
+    Without `identify` nobody is asked who calls, without a `tracer` nothing is traced.
     """
     return (
         RequestId(),
+        *(() if tracer is None else (Trace(tracer),)),
         AccessLine(AccessLog(logging.getLogger("server.access"), slow_call_s=slow_call_s)),
         Measure(),
         ErrorMap(),

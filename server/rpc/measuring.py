@@ -43,7 +43,10 @@ class Measure:
             finally:
                 in_flight.dec()
             ends.tell(answer)
-            seconds.observe(time.monotonic() - start_s)
+            span = call.span
+            seconds.observe(
+                time.monotonic() - start_s, None if span is None else {"trace_id": span.trace_id}
+            )
             return answer
 
         return measured

@@ -50,11 +50,14 @@ OF_OPERATORS = {
 OF_GUARDS = {"standings_breaker_slow_rate", "standings_retry_budget_denied"}
 """tests/unit/resilience/test_metrics.py looks at them."""
 OF_BUGS = {"standings_shadow_differences"}
+OF_TRACES = {"standings_trace_spans"}
+"""tests/acceptance/test_traces.py looks at it."""
 OF_SUPERVISORS = {"standings_worker_ends", "standings_worker_memory_bytes"}
 """tests/acceptance/test_workers.py looks at them."""
 OF_REPLICAS = {"standings_database_reads", "standings_replica_lag_seconds"}
 """tests/acceptance/test_replicas.py looks at them."""
-ELSEWHERE = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS | OF_SUPERVISORS | OF_REPLICAS
+OF_ROOMS = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS
+ELSEWHERE = OF_ROOMS | OF_SUPERVISORS | OF_REPLICAS | OF_TRACES
 USERS = range(1, 201)
 
 

@@ -1,0 +1,1 @@
+"""Traces by OpenTelemetry, which nothing else here knows. Needs the extra `otel`."""
