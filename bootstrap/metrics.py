@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import values
+from prometheus_client.samples import Exemplar
 from prometheus_client.values import MultiProcessValue, MutexValue
+
+from bootstrap.exemplars import EXEMPLARS
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +38,26 @@ def share_measures(directory: Path, slot: int) -> bool:
         _log.warning("there is no room for metrics", exc_info=True)
         values.ValueClass = MutexValue
         return False
-    values.ValueClass = MultiProcessValue(process_identifier=lambda: slot)  # type: ignore[no-untyped-call]
+    values.ValueClass = _with_exemplars(MultiProcessValue(process_identifier=lambda: slot))  # type: ignore[no-untyped-call]
+    EXEMPLARS.file = directory / f"exemplars_{slot}.json"
     return True
+
+
+def _with_exemplars(shared: type[Any]) -> type[Any]:
+    """A kind of value that shares its exemplars, too."""
+
+    class Value(shared):  # type: ignore[misc]
+        def __init__(self, typ: str, metric: str, name: str, *rest: Any, **options: Any) -> None:  # noqa: ANN401
+            super().__init__(typ, metric, name, *rest, **options)
+            label_names, label_values = rest[:2]
+            self._series = (name, tuple(zip(label_names, label_values, strict=True)))
+
+        def set_exemplar(self, exemplar: Exemplar) -> None:
+            EXEMPLARS.keep(
+                self._series, exemplar.labels, exemplar.value, float(exemplar.timestamp or 0)
+            )
+
+    return Value
 
 
 def _make_room(file: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from bootstrap.container import Container, open_container
 from bootstrap.errors import NotConfigured
+from bootstrap.exemplars import EXEMPLARS
 from bootstrap.exposure import check_exposure
 from bootstrap.settings import Settings
 from bootstrap.snapshot_keeping import keep_snapshots
@@ -200,6 +201,7 @@ async def measure(container: Container) -> None:
         container.pressure.measure(container.batcher.unsettled)
         container.breakers.tell()
         metrics.TASKS.set(len(asyncio.all_tasks()))
+        EXEMPLARS.write()
         await asyncio.sleep(_MEASURE_S)
 
 

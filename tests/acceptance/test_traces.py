@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -65,6 +65,13 @@ def collector() -> Iterator[Collector]:
     """A collector."""
     with collecting() as collector:
         yield collector
+
+
+def _open_metrics(address: str) -> str:
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    request = urllib.request.Request(f"http://{address}/metrics", headers=accept)
+    with urllib.request.urlopen(request) as page:
+        return page.read().decode()
 
 
 def _by_name(spans: Sequence[Span]) -> dict[str, list[Span]]:
@@ -183,6 +190,8 @@ async def test_log_lines_name_the_trace(
         traced = await server.line("call", request_id="request-7")
         other = await server.line("call", request_id="request-8")
         spans = await collector.named(_trace_id(7), "standings.v1.RankingService/ListEntries")
+        address = (await server.line("metrics are served"))["address"]
+        await time_until(lambda: f'trace_id="{_trace_id(7)}"' in _open_metrics(address))
 
     assert (traced["trace_id"], traced["span_id"]) == (
         _trace_id(7),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -34,6 +36,20 @@ def test_every_record_carries_what_is_known_then(capfd: pytest.CaptureFixture[st
     assert (first["event"], first["level"], first["logger"]) == ("first", "info", "here")
     assert (first["slot"], first.get("request_id")) == (3, None)
     assert (second["slot"], second["request_id"], second["pid"]) == (4, "abc", 7)
+
+
+def test_times_are_those_of_records(capfd: pytest.CaptureFixture[str]) -> None:
+    """By RFC 3339, in UTC and milliseconds, and of the moment when the record was made."""
+    configure_logging(LogSettings())
+    record = logging.getLogger("here").makeRecord("here", logging.INFO, "f", 1, "it was", (), None)
+    record.created = 1_767_225_599.9996
+    logging.getLogger("here").handle(record)
+    logging.getLogger("here").info("it is")
+    then, now = (json.loads(line)["timestamp"] for line in capfd.readouterr().err.splitlines())
+
+    assert then == "2025-12-31T23:59:59.999Z"
+    assert abs(datetime.fromisoformat(now) - datetime.now(UTC)) < timedelta(seconds=10)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", now)
 
 
 def test_an_error_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:

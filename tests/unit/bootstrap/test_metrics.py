@@ -2,7 +2,12 @@
 
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from server.metrics_endpoint import WorkerMetrics
 
 PROGRAM = """
 import sys
@@ -16,9 +21,23 @@ print(metrics.IN_FLIGHT._value.get(), metrics.REFUSED.labels("x")._value.get())
 """
 
 
-def _run(directory: Path) -> list[str]:
+TRACED = """
+import sys
+from pathlib import Path
+from bootstrap.exemplars import EXEMPLARS
+from bootstrap.metrics import share_measures
+share_measures(Path(sys.argv[1]), int(sys.argv[2]))
+from server import metrics
+seconds = metrics.CALL_SECONDS.labels("RankingService.GetEntry")
+seconds.observe(0.003)
+seconds.observe(float(sys.argv[3]), {"trace_id": sys.argv[4]})
+EXEMPLARS.write()
+"""
+
+
+def _run(directory: Path, program: str = PROGRAM, *arguments: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(directory)],
+        [sys.executable, "-c", program, str(directory), *arguments],
         env={"PROMETHEUS_MULTIPROC_DIR": str(directory)},
         check=True,
         capture_output=True,
@@ -37,3 +56,35 @@ def test_counts_go_on_in_the_files_of_a_slot(tmp_path: Path) -> None:
 def test_without_room_there_are_no_files_and_all_goes_on(tmp_path: Path) -> None:
     """Measuring is no reason not to serve."""
     assert _run(tmp_path / "nowhere") == ["False", "1.0 1.0"]
+
+
+def test_exemplars_go_to_the_supervisor(tmp_path: Path) -> None:
+    """For each bucket the latest of all workers, in the form that Prometheus reads: once it says
+    that it can, and not before.
+    """
+    measures = WorkerMetrics(tmp_path / "shared")
+    for slot, seconds, trace_id in (
+        ("0", "0.004", "a" * 32),
+        ("1", "0.0045", "b" * 32),
+        ("3", "7", "c" * 32),
+    ):
+        _run(measures.directory, TRACED, slot, seconds, trace_id)
+    (measures.directory / "exemplars_2.json").write_text('[["standings_call_seconds_bucket", 1')
+    with measures.served("127.0.0.1:0") as address:
+        plain = _page(address, "text/plain")
+        page = _page(address, "application/openmetrics-text; version=1.0.0")
+    found = {
+        sample.labels["le"]: (sample.exemplar.labels["trace_id"][0], sample.exemplar.value)
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.exemplar
+    }
+
+    assert found == {"0.005": ("b", 0.0045), "10.0": ("c", 7.0)}
+    assert "trace_id" not in plain
+
+
+def _page(address: str, accept: str) -> str:
+    request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request) as page:
+        return page.read().decode()
