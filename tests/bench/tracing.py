@@ -1,0 +1,148 @@
+"""What traces cost a worker: `make bench-traces RATIO=0.01`.
+
+Two servers on the same stores, one that traces and one that does not, each with one worker, are
+given the same calls in turn, pair by pair. What is compared is the processor time of the worker for
+each call, its exporting thread included: on a small machine the rate would show the load generator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.boards import fill_through_server, make_board
+from bench.contract import write_protoset
+from bench.deployment import Deployment, Form
+from bench.driving import Driver
+from bench.ghz import Ghz, find_ghz
+from bench.program import GHZ_FOLDER
+from bench.requests import Requests
+from bench.shapes import SHAPES, Shape
+from bootstrap.embedded.ports import LOOPBACK, free_ports
+from chaos.serving import Servers
+from core.clock import SystemClock
+from core.submission_ids import SubmissionIds
+from tests.fixtures.collector import collecting
+
+_BOARD: Final = "bench-traces"
+_ENTRIES: Final = 20_000
+_CALLERS: Final = 32
+_SHAPES: Final = ("SubmitScore", "GetEntry", "ListEntriesAround 10")
+_WARM_S: Final = 2.0
+_WHOLE_S: Final = 30.0
+
+Pair = tuple[float, float]
+"""us of a worker a call: without traces, and with them."""
+
+
+@asynccontextmanager
+async def _server(deployment: Deployment, folder: Path, **settings: str) -> AsyncIterator[Servers]:
+    public, admin, metrics = (f"{LOOPBACK}:{port}" for port in free_ports(3))
+    environment = {
+        "STANDINGS_POSTGRES_DSN": deployment.stack.postgres_dsn,
+        "STANDINGS_REDIS_NODES": ",".join(deployment.stack.redis_nodes),
+        "STANDINGS_SERVER_ADDRESS": public,
+        "STANDINGS_SERVER_ADMIN_ADDRESS": admin,
+        "STANDINGS_METRICS_ADDRESS": metrics,
+        "STANDINGS_SERVER_WORKERS": "1",
+        "STANDINGS_STATE_DIRECTORY": str(folder / "state"),
+        "STANDINGS_SERVER_DRAIN_SETTLE_S": "0",
+        **settings,
+    }
+    folder.mkdir()
+    servers = Servers(environment, public, metrics, folder / "log")
+    try:
+        await servers.start()
+        assert await servers.whole(1, timeout_s=_WHOLE_S)
+        yield servers
+    finally:
+        await servers.stop()
+
+
+async def _cpu_us(driver: Driver, seconds: float) -> float:
+    sample = await driver(seconds)
+    assert not sample.errors, sample.errors
+    return 1_000_000 * sample.cpu_s["server"] / sample.calls
+
+
+async def measure(ratio: float, pairs: int, seconds: float) -> Mapping[str, Sequence[Pair]]:
+    """The pairs of each kind of call."""
+    program = await find_ghz(GHZ_FOLDER)
+    taken: dict[str, list[Pair]] = {}
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="standings-bench-")))
+        # The jobs run in the server of the deployment, which nobody calls.
+        deployment = await stack.enter_async_context(Deployment(folder, Form(1, "grpcio")))
+        collector = stack.enter_context(collecting())
+        plain = await stack.enter_async_context(_server(deployment, folder / "plain"))
+        tracing = {
+            "STANDINGS_TRACES_ENDPOINT": collector.endpoint,
+            "STANDINGS_TRACES_RATIO": str(ratio),
+        }
+        traced = await stack.enter_async_context(_server(deployment, folder / "traced", **tracing))
+        new_id = SubmissionIds(SystemClock())
+        await make_board(plain.address, _BOARD)
+        await fill_through_server(plain.address, _BOARD, _ENTRIES, new_id)
+        write_protoset(folder / "protoset")
+        ghz = Ghz(program, folder / "protoset")
+        requests = Requests(_BOARD, _ENTRIES, random.Random(1), new_id)
+
+        def driver(shape: Shape, servers: Servers) -> Driver:
+            groups = {"server": servers.workers()}
+            return Driver(ghz, folder, shape, requests, servers.address, _CALLERS, lambda: groups)
+
+        for shape in (shape for shape in SHAPES if shape.name in _SHAPES):
+            sides = [driver(shape, servers) for servers in (plain, traced)]
+            for side in sides:
+                await side(_WARM_S)
+            for number in range(pairs):
+                # Each is the first one as often as the other.
+                order = (0, 1) if number % 2 == 0 else (1, 0)
+                cpu_us = {place: await _cpu_us(sides[place], seconds) for place in order}
+                taken.setdefault(shape.name, []).append((cpu_us[0], cpu_us[1]))
+        spans = len(collector.spans)
+    print(f"{spans:,} spans were collected")  # noqa: T201
+    return taken
+
+
+def shown(taken: Mapping[str, Sequence[Pair]], ratio: float) -> Table:
+    """The medians over the pairs, and the middle half of what traces added."""
+    table = Table(title=f"processor time of a worker a call, {ratio:.1%} of the calls traced")
+    for column in ("call", "us without", "us with", "more", "middle half of the pairs"):
+        table.add_column(column, justify="left" if column == "call" else "right")
+    for name, pairs in taken.items():
+        more = [100 * (traced / plain - 1) for plain, traced in pairs]
+        low, middle, high = quantiles(more, n=4)
+        table.add_row(
+            name,
+            f"{median(plain for plain, _ in pairs):.1f}",
+            f"{median(traced for _, traced in pairs):.1f}",
+            f"{middle:+.1f} %",
+            f"{low:+.1f} to {high:+.1f} %",
+        )
+    return table
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("ratio", type=float, nargs="?", default=0.01)
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    options = parser.parse_args()
+    taken = asyncio.run(measure(options.ratio, options.pairs, options.seconds))
+    Console().print(shown(taken, options.ratio))
+
+
+if __name__ == "__main__":
+    main()
