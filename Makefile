@@ -1,12 +1,13 @@
 # What a contributor runs. Needs git, make and python3 >= 3.11; no root, no Docker, no servers.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-once chaos chaos-short bench bench-smoke bench-reads test fuzz check fmt gen \
-  baseline lock clean programs manifests sbom licences
+.PHONY: help demo demo-once chaos chaos-short bench bench-smoke bench-reads bench-traces pictures \
+  test fuzz check fmt gen baseline lock clean programs manifests sbom licences
 
 PYTHON ?= python3
 COUNT ?= 1000000
 FUZZ_FACTOR ?= 50
+RATIO ?= 0.01
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -80,6 +81,12 @@ bench: $(INSTALLED) ## Measure the product beside what this machine can do at al
 
 bench-smoke: $(INSTALLED) ## The same in a minute on 50,000 entries
 	@$(BIN)/standings bench --smoke
+
+bench-traces: $(INSTALLED) ## Measure what traces cost a worker, with RATIO of the calls traced
+	@$(BIN)/python -m tests.bench.tracing $(RATIO)
+
+pictures: $(INSTALLED) ## Draw the dashboards of docs/telemetry.md from a real run
+	@$(BIN)/python -m tests.telemetry.render
 
 bench-reads: $(INSTALLED) ## Measure reads at every depth of a board of COUNT entries
 	@$(BIN)/python -m tests.bench.reads $(COUNT)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from google.protobuf.message import Message
 from grpc import StatusCode
@@ -18,6 +18,11 @@ from server.rpc.chain import StreamHandler, UnaryHandler
 from server.rpc.methods import Method
 from server.rpc.status import RpcFailure
 from standings.v1 import types_pb2
+
+_OK_AND_ALARMING: Final = (
+    *(StatusCode.OK, StatusCode.INTERNAL),
+    *(StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED),
+)
 
 
 class Measure:
@@ -80,8 +85,11 @@ class _Ends:
 
     def __init__(self, method: Method) -> None:
         self.method = _label(method)
-        self._ok = metrics.CALLS.labels(self.method, "OK")
-        self._others = {StatusCode.OK: self._ok}
+        # What alerts look at is there from the start, or the first would be no increase.
+        self._others = {
+            code: metrics.CALLS.labels(self.method, code.name) for code in _OK_AND_ALARMING
+        }
+        self._ok = self._others[StatusCode.OK]
 
     def tell(self, last: object) -> None:
         """Counts a call that ended with this value."""
