@@ -51,6 +51,7 @@ from core.shared_ranks import SharedRanks
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.traced_batching import TracedBatcher
+from core.traced_ranks import TracedRanks
 from core.verify_index import VerifyIndex
 from core.watch_entries import WatchEntries
 from resilience.breakers import Breakers
@@ -166,7 +167,7 @@ async def open_container(
         stack.push_async_callback(_end, asyncio.create_task(ledger.follow()))
         signer = TokenSigner(secrets, lambda: ledger.name)
         stores = _Stores(write, read, jobs, database, router, breakers, machine, used)
-        container = _build(settings, stores, signer, TracedBatcher if traced else SubmissionBatcher)
+        container = _build(settings, stores, signer, _TRACED if traced else _PLAIN)
         stack.push_async_callback(_drain, container.batcher)
         stack.push_async_callback(container.watch_entries.aclose)
         stack.push_async_callback(container.shadow.aclose)
@@ -198,12 +199,19 @@ class _Stores:
     used: UsedBoards
 
 
-def _build(
-    settings: Settings,
-    stores: _Stores,
-    signer: TokenSigner,
-    make_batcher: type[SubmissionBatcher],
-) -> Container:
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """What brings together the work of many calls."""
+
+    batcher: type[SubmissionBatcher]
+    ranks: type[SharedRanks]
+
+
+_PLAIN: Final = _Kinds(SubmissionBatcher, SharedRanks)
+_TRACED: Final = _Kinds(TracedBatcher, TracedRanks)
+
+
+def _build(settings: Settings, stores: _Stores, signer: TokenSigner, make: _Kinds) -> Container:
     clock = SystemClock()
     postgres = settings.postgres
     boards = PostgresBoards(postgres, write=stores.write, read=stores.read)
@@ -221,9 +229,9 @@ def _build(
         ledger=ObservedLedger(PostgresLedger(postgres, write=stores.write, read=stores.read)),
         signer=signer,
         clock=clock,
-        together=SharedRanks(DEADLINE_S.get),
+        together=make.ranks(DEADLINE_S.get),
     )
-    batcher = make_batcher(
+    batcher = make.batcher(
         ledger=reading.ledger,
         index=index,
         boards=reading.boards,

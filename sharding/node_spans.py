@@ -54,18 +54,15 @@ def _of(address: Address, commands: Sequence[Command]) -> tuple[str, Attributes]
     # Before it there may be ASKING, which is no call of its own.
     command = commands[-1]
     word = _text(command[0])
-    attributes: dict[str, str | int | bool] = {
+    # No more than tells one call from another: encoding them is most of what a span costs.
+    attributes: Attributes = {
         "db.system.name": "redis",
-        "db.operation.name": word,
-        "db.operation.batch.size": len(commands),
         "server.address": address.host,
         "server.port": address.port,
     }
     if not word.startswith("FCALL"):
         return word, attributes
-    called = _text(command[1]).removeprefix(_PREFIX)
-    attributes["db.stored_procedure.name"] = called
-    return f"{word} {called}", attributes
+    return f"{word} {_text(command[1]).removeprefix(_PREFIX)}", attributes
 
 
 def _text(part: bytes | int) -> str:

@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import ranking_service_pb2_grpc as stubs
-from standings_client import AsyncClient, Board
+from standings_client import AsyncClient, Board, Submission
 from tests.fixtures.collector import Collector, attributes, collecting
 from tests.fixtures.processes import ServerProcess, server_process, time_until
 from tests.fixtures.redis import empty
@@ -134,6 +134,51 @@ async def test_a_submission_is_seen_down_to_the_nodes(
     assert collector.resource["service.name"] == "standings"
     assert collector.resource["deployment.environment.name"] == "test"
     assert collector.headers[0]["x-tenant"] == "games"
+
+
+async def test_reads_that_come_together_are_seen_together(
+    database: str, redis_cluster: EmbeddedRedisCluster, tmp_path: Path, collector: Collector
+) -> None:
+    """Every traced read leads to the nodes that answered it: by a span of its own trace, or by a
+    link to the read that served others as well.
+    """
+    async with (
+        _serving(
+            database,
+            redis_cluster,
+            tmp_path,
+            collector.endpoint,
+            STANDINGS_READS_HOT_ENTRIES_MAX="0",
+        ) as server,
+        AsyncClient(server.address, timeout_s=20) as client,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        users = range(1, 21)
+        await client.batch_submit_scores([Submission("arena", user, user) for user in users])
+        stub = stubs.RankingServiceStub(channel)
+        await asyncio.gather(
+            *(
+                stub.GetEntry(
+                    pb.GetEntryRequest(board_id="arena", user_id=user), metadata=_traced(user)
+                )
+                for user in users
+            )
+        )
+        for user in users:
+            await collector.named(_trace_id(user), GET)
+        await time_until(lambda: any(span.name.startswith("FCALL_RO") for span in collector.spans))
+
+    spans = {span.span_id: span for span in collector.spans}
+    shared = [span for span in spans.values() if span.name == "ranks"]
+    calls = {span.span_id for span in spans.values() if span.name == GET}
+    assert sorted(link.span_id for read in shared for link in read.links) == sorted(calls)
+    assert len(shared) < len(calls)
+    for read in shared:
+        assert read.parent_span_id == read.links[0].span_id
+        for link in read.links[1:]:
+            assert read.span_id in {back.span_id for back in spans[link.span_id].links}
+    nodes = [span for span in spans.values() if span.name.startswith("FCALL_RO")]
+    assert {span.parent_span_id for span in nodes} == {read.span_id for read in shared}
 
 
 async def test_the_caller_decides(
