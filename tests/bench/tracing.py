@@ -1,8 +1,9 @@
 """What traces cost a worker: `make bench-traces RATIO=0.01`.
 
-Two servers on the same stores, one that traces and one that does not, each with one worker, are
-given the same calls in turn, pair by pair. What is compared is the processor time of the worker for
-each call, its exporting thread included: on a small machine the rate would show the load generator.
+Three servers of one worker on the same stores, one that traces and two that do not, get the same
+calls at the same rate at the same time, again and again. What is compared is the processor time of
+the worker for each call, its exporting thread included: whatever else the machine does befalls all
+three, and the second plain one shows how far two of the same kind lie apart.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ _BOARD: Final = "bench-traces"
 _ENTRIES: Final = 20_000
 _CALLERS: Final = 32
 _SHAPES: Final = ("SubmitScore", "GetEntry", "ListEntriesAround 10")
+_RATE: Final = 150
+"""Calls a second to each: well below what three of them can do on two cores."""
 _WARM_S: Final = 2.0
 _WHOLE_S: Final = 30.0
 
-Pair = tuple[float, float]
-"""us of a worker a call: without traces, and with them."""
+Round = tuple[float, float, float]
+"""us of a worker a call: without traces, without them once more, and with them."""
 
 
 @asynccontextmanager
@@ -75,16 +78,17 @@ async def _cpu_us(driver: Driver, seconds: float) -> float:
     return 1_000_000 * sample.cpu_s["server"] / sample.calls
 
 
-async def measure(ratio: float, pairs: int, seconds: float) -> Mapping[str, Sequence[Pair]]:
-    """The pairs of each kind of call."""
+async def measure(ratio: float, rounds: int, seconds: float) -> Mapping[str, Sequence[Round]]:
+    """The rounds of each kind of call."""
     program = await find_ghz(GHZ_FOLDER)
-    taken: dict[str, list[Pair]] = {}
+    taken: dict[str, list[Round]] = {}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="standings-bench-")))
         # The jobs run in the server of the deployment, which nobody calls.
         deployment = await stack.enter_async_context(Deployment(folder, Form(1, "grpcio")))
         collector = stack.enter_context(collecting())
         plain = await stack.enter_async_context(_server(deployment, folder / "plain"))
+        again = await stack.enter_async_context(_server(deployment, folder / "again"))
         tracing = {
             "STANDINGS_TRACES_ENDPOINT": collector.endpoint,
             "STANDINGS_TRACES_RATIO": str(ratio),
@@ -99,48 +103,59 @@ async def measure(ratio: float, pairs: int, seconds: float) -> Mapping[str, Sequ
 
         def driver(shape: Shape, servers: Servers) -> Driver:
             groups = {"server": servers.workers()}
-            return Driver(ghz, folder, shape, requests, servers.address, _CALLERS, lambda: groups)
+            return Driver(
+                ghz,
+                folder,
+                shape,
+                requests,
+                servers.address,
+                _CALLERS,
+                lambda: groups,
+                rate=_RATE,
+            )
 
         for shape in (shape for shape in SHAPES if shape.name in _SHAPES):
-            sides = [driver(shape, servers) for servers in (plain, traced)]
-            for side in sides:
-                await side(_WARM_S)
-            for number in range(pairs):
-                # Each is the first one as often as the other.
-                order = (0, 1) if number % 2 == 0 else (1, 0)
-                cpu_us = {place: await _cpu_us(sides[place], seconds) for place in order}
-                taken.setdefault(shape.name, []).append((cpu_us[0], cpu_us[1]))
+            sides = [driver(shape, servers) for servers in (plain, again, traced)]
+            await asyncio.gather(*(side(_WARM_S) for side in sides))
+            for _ in range(rounds):
+                first, second, third = await asyncio.gather(
+                    *(_cpu_us(side, seconds) for side in sides)
+                )
+                taken.setdefault(shape.name, []).append((first, second, third))
         spans = len(collector.spans)
     print(f"{spans:,} spans were collected")  # noqa: T201
     return taken
 
 
-def shown(taken: Mapping[str, Sequence[Pair]], ratio: float) -> Table:
-    """The medians over the pairs, and the middle half of what traces added."""
+def shown(taken: Mapping[str, Sequence[Round]], ratio: float) -> Table:
+    """What each of the others takes more than the first: the median and the middle half."""
     table = Table(title=f"processor time of a worker a call, {ratio:.1%} of the calls traced")
-    for column in ("call", "us without", "us with", "more", "middle half of the pairs"):
+    for column in ("call", "us", "two of a kind differ by", "traces add"):
         table.add_column(column, justify="left" if column == "call" else "right")
-    for name, pairs in taken.items():
-        more = [100 * (traced / plain - 1) for plain, traced in pairs]
-        low, middle, high = quantiles(more, n=4)
+    for name, rounds in taken.items():
         table.add_row(
             name,
-            f"{median(plain for plain, _ in pairs):.1f}",
-            f"{median(traced for _, traced in pairs):.1f}",
-            f"{middle:+.1f} %",
-            f"{low:+.1f} to {high:+.1f} %",
+            f"{median(plain for plain, _, _ in rounds):.0f}",
+            _more([again / plain for plain, again, _ in rounds]),
+            # Beside the mean of two, which is less chance than one of them.
+            _more([2 * traced / (plain + again) for plain, again, traced in rounds]),
         )
     return table
+
+
+def _more(ratios: Sequence[float]) -> str:
+    low, middle, high = (100 * (ratio - 1) for ratio in quantiles(ratios, n=4))
+    return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("ratio", type=float, nargs="?", default=0.01)
-    parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
-    taken = asyncio.run(measure(options.ratio, options.pairs, options.seconds))
+    taken = asyncio.run(measure(options.ratio, options.rounds, options.seconds))
     Console().print(shown(taken, options.ratio))
 
 
