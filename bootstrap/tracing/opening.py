@@ -15,7 +15,7 @@ from core.tracing import Tracer
 @asynccontextmanager
 async def open_tracing(settings: TraceSettings, slot: int) -> AsyncIterator[Tracer | None]:
     """What traces the calls of the worker of a slot; None where nothing is collected, and then
-    OpenTelemetry is not even loaded. On leaving, what is left is sent, for two seconds at most.
+    nothing of it is even loaded. On leaving, what is left is sent, for two seconds at most.
 
     Raises NotConfigured without the extra `otel`.
     """

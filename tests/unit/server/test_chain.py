@@ -444,3 +444,24 @@ async def test_outages_are_sampled(caplog: pytest.LogCaptureFixture) -> None:
 
     assert 1 <= len(caplog.records) <= 5
     assert caplog.records[0].reason == "IndexUnbuilt"
+
+
+class Tracing:
+    """A core.tracing.Tracer that traces nothing."""
+
+    asked = 0
+
+    def begin(self, method: str, metadata: Any) -> None:
+        """Never a span."""
+        self.asked += 1
+
+
+async def test_tracing_is_in_the_chain_only_where_it_is_wanted() -> None:
+    """Then behind the request id and before the log, whose lines name the trace."""
+    tracer = Tracing()
+    names = [link.name for link in chain(tracer=tracer)]
+    await unary(nothing, tracer=tracer)(b"", call())
+
+    assert [name for name in names if name != "trace"] == [link.name for link in chain()]
+    assert names.index("request id") < names.index("trace") < names.index("access log")
+    assert tracer.asked == 1
