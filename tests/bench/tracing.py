@@ -12,12 +12,15 @@ import argparse
 import asyncio
 import random
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +33,7 @@ from bench.program import GHZ_FOLDER
 from bench.requests import Requests
 from bench.shapes import SHAPES, Shape
 from bootstrap.embedded.ports import LOOPBACK, free_ports
+from bootstrap.tracing.recording import RatioTracer
 from chaos.serving import Servers
 from core.clock import SystemClock
 from core.submission_ids import SubmissionIds
@@ -42,6 +46,8 @@ _SHAPES: Final = ("SubmitScore", "GetEntry", "ListEntriesAround 10")
 _RATE: Final = 150
 """Calls a second to each: well below what three of them can do on two cores."""
 _WARM_S: Final = 2.0
+_DECISIONS: Final = 300_000
+_SUBMISSIONS: Final = 2_000
 _WHOLE_S: Final = 30.0
 
 Round = tuple[float, float, float]
@@ -127,6 +133,47 @@ async def measure(ratio: float, rounds: int, seconds: float) -> Mapping[str, Seq
     return taken
 
 
+def print_alone() -> None:
+    """What it takes in a loop of nothing else: to decide, and to make and encode the spans of a
+    SubmitScore.
+    """
+    spans: list[ReadableSpan] = []
+
+    class Kept(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            spans.append(span)
+
+    never, always = (RatioTracer(Kept(), ratio, {}) for ratio in (0.0, 1.0))
+    unsampled = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
+    for name, metadata in (("by chance", {}), ("by its caller", unsampled)):
+        before_s = time.process_time()
+        for _ in range(_DECISIONS):
+            never.begin("a/b", metadata)
+        took_us = 1_000_000 * (time.process_time() - before_s) / _DECISIONS
+        print(f"not to be traced {name}: {took_us:.2f} us")  # noqa: T201
+    before_s = time.process_time()
+    for _ in range(_SUBMISSIONS):
+        _submission(always)
+    encode_spans(spans).SerializeToString()
+    took_us = 1_000_000 * (time.process_time() - before_s) / _SUBMISSIONS
+    print(f"to make and encode 6 spans: {took_us:.0f} us")  # noqa: T201
+
+
+def _submission(tracer: RatioTracer) -> None:
+    call = tracer.begin("standings.v1.RankingService/SubmitScore", {})
+    assert call is not None
+    call.note("standings.request_id", "0123456789abcdef")
+    flush = call.child("flush", {"standings.flush.submissions": 12}, links=[call])
+    flush.child("ledger record", {"db.system.name": "postgresql"}, remote=True).end()
+    for port in range(3):
+        node = {"db.system.name": "redis", "server.address": "127.0.0.1", "server.port": port}
+        flush.child("FCALL apply", node, ago_s=0.003, remote=True).end(took_s=0.002)
+    flush.note("standings.flush.seasons_missed", 0)
+    flush.end()
+    call.note("rpc.response.status_code", "OK")
+    call.end()
+
+
 def shown(taken: Mapping[str, Sequence[Round]], ratio: float) -> Table:
     """What each of the others takes more than the first: the median and the middle half."""
     table = Table(title=f"processor time of a worker a call, {ratio:.1%} of the calls traced")
@@ -155,6 +202,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
+    print_alone()
     taken = asyncio.run(measure(options.ratio, options.rounds, options.seconds))
     Console().print(shown(taken, options.ratio))
 
