@@ -69,9 +69,6 @@ WORKER_ENDS: Final = Counter(
     ["why"],
     registry=None,
 )
-# There from the start, or the first of each would be no increase to Prometheus.
-for _why in ("died", "frozen", "replaced"):
-    WORKER_ENDS.labels(_why)
 WORKER_MEMORY: Final = Gauge(
     "standings_worker_memory_bytes", "What each worker holds.", ["slot"], registry=None
 )

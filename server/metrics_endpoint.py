@@ -48,6 +48,9 @@ class WorkerMetrics:
         """As `served`, of all workers together."""
         registry = CollectorRegistry()
         registry.register(_Shared(self.directory))
+        # There from the start, or the first of each would be no increase to Prometheus.
+        for why in ("died", "frozen", "replaced"):
+            metrics.WORKER_ENDS.labels(why)
         registry.register(metrics.WORKER_ENDS)
         registry.register(metrics.WORKER_MEMORY)
         return served(address, registry)

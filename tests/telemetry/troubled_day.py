@@ -140,8 +140,10 @@ class Day:
 
     @asynccontextmanager
     async def _read_pages(self) -> AsyncIterator[None]:
+        ended = False
+
         async def read() -> None:
-            while True:
+            while not ended:
                 await self.read_page()
                 await asyncio.sleep(self.scrape_s)
 
@@ -149,8 +151,8 @@ class Day:
         try:
             yield
         finally:
-            reading.cancel()
-            await asyncio.wait((reading,))
+            ended = True
+            await reading
 
     async def _page(self) -> str | None:
         address = (await self.server.line("metrics are served"))["address"]
@@ -158,9 +160,11 @@ class Day:
             reader, writer = await asyncio.open_connection(*address.split(":"))
         except OSError:
             return None
-        writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
-        _, _, page = (await reader.read()).decode().partition("\r\n\r\n")
-        writer.close()
+        try:
+            writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+            _, _, page = (await reader.read()).decode().partition("\r\n\r\n")
+        finally:
+            writer.close()
         return page
 
 
