@@ -72,21 +72,19 @@ class _TracedLedger:
         """See `Ledger.require`."""
         self._ledger.require()
 
-    async def next_arrival(self) -> int:
-        """See `Ledger.next_arrival`."""
-        return await self._ledger.next_arrival()
-
-    async def record(self, flush: Flush) -> FlushResult:
+    async def record(
+        self, flush: Flush, arrived: Callable[[], object] = lambda: None
+    ) -> FlushResult:
         """See `Ledger.record`."""
         span = _FLUSH.get()
         if span is None:
             # One that a changed board sends again is in it already.
             span = self._begin(flush)
         if span is None:
-            return await self._ledger.record(flush)
+            return await self._ledger.record(flush, arrived)
         part = span.child("ledger record", {"db.system.name": "postgresql"}, remote=True)
         try:
-            result = await self._ledger.record(flush)
+            result = await self._ledger.record(flush, arrived)
         except BaseException as error:
             part.end(error=type(error).__name__)
             span.end(error=type(error).__name__)

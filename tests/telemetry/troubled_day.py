@@ -30,13 +30,13 @@ NARROW = {
     "STANDINGS_REDIS_RESPONSE_TIMEOUT_S": "0.3",
     "STANDINGS_POSTGRES_WRITE_TIMEOUT_MS": "1000",
     "STANDINGS_POSTGRES_READ_TIMEOUT_MS": "1000",
-    "STANDINGS_SERVER_IN_FLIGHT_MAX": "16",
+    "STANDINGS_SERVER_IN_FLIGHT_MAX": "30",
     "STANDINGS_SERVER_WORKERS": "2",
     "STANDINGS_SERVER_FAULTS": "true",
 }
 """Settings of a server that soon gives up, so that little is needed to see it."""
-_CALLERS = 24
-_PAUSE_S = 0.05
+_CALLERS = 40
+_PAUSE_S = 0.1
 _REASON = "a day of trouble"
 
 
