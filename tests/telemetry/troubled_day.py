@@ -30,7 +30,7 @@ NARROW = {
     "STANDINGS_REDIS_RESPONSE_TIMEOUT_S": "0.3",
     "STANDINGS_POSTGRES_WRITE_TIMEOUT_MS": "1000",
     "STANDINGS_POSTGRES_READ_TIMEOUT_MS": "1000",
-    "STANDINGS_SERVER_IN_FLIGHT_MAX": "30",
+    "STANDINGS_SERVER_IN_FLIGHT_MAX": "36",
     "STANDINGS_SERVER_WORKERS": "2",
     "STANDINGS_SERVER_FAULTS": "true",
 }
@@ -102,7 +102,11 @@ class Day:
 
     async def _frozen_postgres(self) -> None:
         self.postgres.freeze()
-        await asyncio.sleep(self.calm_s + 2)
+        async with AsyncClient(self.server.address, timeout_s=1.5) as client:
+            # More at once than a worker holds.
+            crowd = [client.submit_score(BOARD, user, 1) for user in range(1, 101)]
+            await asyncio.gather(*crowd, return_exceptions=True)
+        await asyncio.sleep(self.calm_s)
         self.postgres.thaw()
 
     async def _a_death(self) -> None:
@@ -122,6 +126,8 @@ class Day:
 
     async def _caller(self, number: int) -> None:
         rng = random.Random(number)
+        # Not all at once: 36 calls in flight are only to be seen while something hangs.
+        await asyncio.sleep(number / _CALLERS)
         async with AsyncClient(self.server.address, timeout_s=2) as client:
             while True:
                 user, kind = rng.randint(1, USERS), rng.random()
