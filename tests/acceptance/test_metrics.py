@@ -56,8 +56,14 @@ OF_SUPERVISORS = {"standings_worker_ends", "standings_worker_memory_bytes"}
 """tests/acceptance/test_workers.py looks at them."""
 OF_REPLICAS = {"standings_database_reads", "standings_replica_lag_seconds"}
 """tests/acceptance/test_replicas.py looks at them."""
+OF_AUDIT = {
+    "standings_audit_broken",
+    "standings_audit_refused",
+    "standings_audit_unshipped_lines",
+}
+"""Operators and lost disks move them."""
 OF_ROOMS = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS
-ELSEWHERE = OF_ROOMS | OF_SUPERVISORS | OF_REPLICAS | OF_TRACES
+ELSEWHERE = OF_ROOMS | OF_SUPERVISORS | OF_REPLICAS | OF_TRACES | OF_AUDIT
 USERS = range(1, 201)
 
 
