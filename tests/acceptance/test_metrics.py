@@ -62,8 +62,14 @@ OF_AUDIT = {
     "standings_audit_unshipped_lines",
 }
 """Operators and lost disks move them."""
+OF_IDENTITY = {
+    "standings_identity_reload_failures",
+    "standings_tls_certificate_expire_timestamp_seconds",
+}
+"""tests/acceptance/test_auth_rows.py looks at them."""
 OF_ROOMS = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS
-ELSEWHERE = OF_ROOMS | OF_SUPERVISORS | OF_REPLICAS | OF_TRACES | OF_AUDIT
+ELSEWHERE = OF_ROOMS | OF_SUPERVISORS | OF_REPLICAS | OF_TRACES
+ELSEWHERE |= OF_AUDIT | OF_IDENTITY
 USERS = range(1, 201)
 
 
