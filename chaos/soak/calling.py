@@ -55,8 +55,8 @@ _UNSENT_MESSAGE: Final = "Internal error from Core"
 CODES: Final[dict[Mood, Collection[str]]] = {
     Mood.PATIENT: {OK},
     Mood.FICKLE: {OK, "CANCELLED", UNSENT},
-    # UNAVAILABLE: no store could be asked in so little time.
-    Mood.HASTY: {OK, "DEADLINE_EXCEEDED", "UNAVAILABLE", UNSENT},
+    # UNAVAILABLE and RESOURCE_EXHAUSTED: so little time is too little to try.
+    Mood.HASTY: {OK, "DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", UNSENT},
     Mood.CUT_OFF: {OK, "UNAVAILABLE"},
 }
 

@@ -264,7 +264,8 @@ class Owner:
         self.calling.tally.ended(f"{mood.value}, asking for nobody", "GetEntry", end, allowed)
         if end.code == "NOT_FOUND":
             trailers = dict(iter(await call.trailing_metadata()))
-            right = _ERROR_INFO in bytes(trailers.get(_DETAILS, b""))
+            details = trailers.get(_DETAILS)
+            right = isinstance(details, bytes) and _ERROR_INFO in details
             self._check("details", right, f"{trailers}")
 
     def _check_entries(

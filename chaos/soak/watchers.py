@@ -88,16 +88,15 @@ class Watchers:
         view = View()
         end = End("CANCELLED")
         try:
-            view.take(await call.read())  # type: ignore[arg-type]
+            # Its end, should it come so soon, comes again.
+            await _read(call, view)
             await asyncio.sleep(self.rng.uniform(1, _PAUSE_S_MAX))
             due = dict(self.owner.totals)
             async with asyncio.timeout(_CATCH_UP_S):
                 while not view.shows(due):
-                    message = await call.read()
-                    if message is grpc.aio.EOF:
+                    if not await _read(call, view):
                         end = End((await call.code()).name, await call.details())
                         break
-                    view.take(message)
                 else:
                     self.calling.tally.check("WatchEntries", True, "")
         except grpc.aio.AioRpcError as error:
@@ -126,3 +125,12 @@ async def _follow(call: _Call, view: View) -> End:
         async for message in call:
             view.take(message)
     return End((await call.code()).name, await call.details())
+
+
+async def _read(call: _Call, view: View) -> bool:
+    """Takes in the next message; False: there is none."""
+    message = await call.read()
+    if isinstance(message, pb.WatchEntriesResponse):
+        view.take(message)
+        return True
+    return False
