@@ -12,7 +12,9 @@ from bootstrap.server_settings import Transport
 def soak(
     *,
     minutes: float = typer.Option(30.0, min=0.2, help="How long, the time to get warm included."),
-    transport: str = typer.Option("grpcio", help="What the server speaks: grpcio or envoy."),
+    transport: str = typer.Option(
+        Transport.GRPCIO.value, help="What the server speaks: grpcio or envoy."
+    ),
     rate: float = typer.Option(30.0, min=1, help="Writes a second, each with two reads after it."),
     report: str = typer.Option(".standings/soak", help="Where the report is left."),
     seed: int = typer.Option(1, help="The same seed makes much the same calls."),
