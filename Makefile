@@ -1,8 +1,8 @@
 # What a contributor runs. Needs git, make and python3 >= 3.11; no root, no Docker, no servers.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-once chaos chaos-short soak bench bench-smoke bench-reads test fuzz check fmt gen \
-  baseline lock clean
+.PHONY: help demo demo-once chaos chaos-short soak bench bench-smoke bench-reads test fuzz check \
+  fmt gen baseline lock clean
 
 PYTHON ?= python3
 COUNT ?= 1000000

@@ -76,7 +76,8 @@ def _entry(user: int, score: int, rank: int) -> types_pb2.Entry:
     ],
 )
 def test_an_answer_is_held_against_the_board(
-    entries: Sequence[types_pb2.Entry], right: bool
+    entries: Sequence[types_pb2.Entry],
+    right: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     """The right users in order, each with its score and its place; anything else is wrong."""
     tally = Tally()
