@@ -1,13 +1,15 @@
 # What a contributor runs. Needs git, make and python3 >= 3.11; no root, no Docker, no servers.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-once chaos chaos-short bench bench-smoke bench-reads bench-traces pictures \
-  test fuzz check fmt gen baseline lock clean programs manifests sbom licences
+.PHONY: help demo demo-once chaos chaos-short soak bench bench-smoke bench-reads bench-traces \
+  pictures test fuzz check fmt gen baseline lock clean programs manifests sbom licences
 
 PYTHON ?= python3
 COUNT ?= 1000000
 FUZZ_FACTOR ?= 50
 RATIO ?= 0.01
+MINUTES ?= 30
+TRANSPORT ?= grpcio
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -34,6 +36,9 @@ chaos: $(INSTALLED) ## Break everything in turn, under load, and show that the p
 
 chaos-short: $(INSTALLED) ## The same in a few minutes: fewer rows, briefly
 	@$(BIN)/standings chaos --short
+
+soak: $(INSTALLED) ## Trouble between callers and a server for MINUTES, by TRANSPORT; every answer is checked
+	@$(BIN)/standings soak --minutes $(MINUTES) --transport $(TRANSPORT)
 
 test: $(INSTALLED) ## Run every test, on real servers that are started for it
 	$(BIN)/pytest

@@ -33,20 +33,25 @@ where b.board_id = %(board)s
 
 async def make_boards(address: str) -> None:
     """Makes those that are not there. Raises grpc.aio.AioRpcError."""
+    for board_id, operator in BOARDS.items():
+        await make_board(address, board_id, operator)
+
+
+async def make_board(address: str, board_id: str, operator: str) -> None:
+    """Makes a board unless it is there, best first from the top. Raises grpc.aio.AioRpcError."""
+    board = types_pb2.Board(
+        board_id=board_id,
+        sort_order=types_pb2.SORT_ORDER_DESCENDING,
+        subscore_sort_order=types_pb2.SORT_ORDER_DESCENDING,
+        operator=types_pb2.Operator.Value(f"OPERATOR_{operator}"),
+    )
     async with grpc.aio.insecure_channel(address) as channel:
         stub = boards_grpc.BoardServiceStub(channel)
-        for board_id, operator in BOARDS.items():
-            board = types_pb2.Board(
-                board_id=board_id,
-                sort_order=types_pb2.SORT_ORDER_DESCENDING,
-                subscore_sort_order=types_pb2.SORT_ORDER_DESCENDING,
-                operator=types_pb2.Operator.Value(f"OPERATOR_{operator}"),
-            )
-            try:
-                await stub.CreateBoard(boards_pb.CreateBoardRequest(board=board), timeout=_CALL_S)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
-                    raise
+        try:
+            await stub.CreateBoard(boards_pb.CreateBoardRequest(board=board), timeout=_CALL_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
 
 
 async def fill_boards(address: str, users: Mapping[str, int]) -> None:

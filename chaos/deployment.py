@@ -35,10 +35,13 @@ _WHOLE_S: Final = 15.0
 
 
 class Deployment:
-    """Entered it is up; left it is gone, data and all."""
+    """Entered it is up; left it is gone, data and all. `settings` are for its server."""
 
-    def __init__(self, directory: Path, rng: random.Random) -> None:
+    def __init__(
+        self, directory: Path, rng: random.Random, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = directory
+        self._settings = settings or {}
         self.stack = EmbeddedStack(directory / "stores", fsync=False)
         self.node_proxies = [Proxy(rng, partial(_port, node)) for node in self.stack.redis.nodes]
         self.postgres_proxy = Proxy(rng, lambda: self.stack.postgres.port)
@@ -111,6 +114,7 @@ class Deployment:
             "STANDINGS_METRICS_ADDRESS": self._metrics_address,
             "STANDINGS_SERVER_DRAIN_SETTLE_S": "0.2",
             "STANDINGS_LOG_LEVEL": "WARNING",
+            **self._settings,
         }
 
     async def prepare(self, users: Mapping[str, int]) -> None:

@@ -37,12 +37,15 @@ class ChaosFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows to run, how, and where to leave the report: in a folder that is there."""
+    """Which rows to run, how, on which transport if the deployment is our own, and where to leave
+    the report: in a folder that is there.
+    """
 
     numbers: Sequence[int]
     short: bool
     seed: int
     report: Path
+    transport: str
     echo: Callable[[str], object]
 
     def tell(self, result: Result) -> None:
@@ -61,8 +64,9 @@ async def play(wanted: Wanted) -> bool:
     started_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="standings-chaos-") as folder:
         rng = random.Random(wanted.seed)  # noqa: S311 - no secret
+        settings = {"STANDINGS_SERVER_TRANSPORT": wanted.transport}
         try:
-            async with Deployment(Path(folder), rng) as deployment:
+            async with Deployment(Path(folder), rng, settings) as deployment:
                 wanted.echo(f"everything is up after {time.monotonic() - started_s:.1f} s")
                 results = await Matrix(deployment, plan, wanted.report).run(rows, wanted.tell)
         except (EmbeddedError, RuntimeError) as error:

@@ -28,6 +28,7 @@ _SERVING: Final = b"\x08\x01"
 _LISTEN: Final = "0A"
 """TCP_LISTEN as /proc/net/tcp has it."""
 _TASKS: Final = "standings_tasks"
+_CALLS: Final = "standings_calls_in_flight"
 _PROBES_MOST: Final = "standings_breaker_probes_most"
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -118,6 +119,10 @@ class Servers:
     async def vitals(self) -> Vitals:
         """What the workers hold, each on the average. Raises OSError where nobody tells."""
         return await asyncio.to_thread(self._vitals)
+
+    async def calls_in_flight(self) -> int:
+        """Calls in progress on the busiest listener of any worker. Raises OSError."""
+        return int(await asyncio.to_thread(measured, self._metrics_address, _CALLS))
 
     async def probes_most(self) -> int:
         """The most probes that a breaker of any worker ever let through at once. Raises OSError."""

@@ -16,6 +16,7 @@ from cli.migrate import migrate
 from cli.rebuild import rebuild
 from cli.serve import serve
 from cli.shards import shards
+from cli.soak import soak
 from cli.verify import verify
 from cli.worker import worker
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    *(serve, migrate, jobs, demo, chaos, bench),
+    *(serve, migrate, jobs, demo, chaos, soak, bench),
     *(doctor, health, shards, verify, rebuild),
 ):
     app.command()(command)

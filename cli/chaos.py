@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from bootstrap.server_settings import Transport
+
 
 def chaos(
     *,
@@ -19,6 +21,9 @@ def chaos(
     ),
     admin_address: str = typer.Option("", help="Where its operators connect, host:port."),
     seed: int = typer.Option(1, help="The same seed makes the same calls."),
+    transport: str = typer.Option(
+        Transport.GRPCIO.value, help="What a server of its own speaks: grpcio or envoy."
+    ),
 ) -> None:
     """Starts stores and a server of its own, breaks them under load, and checks every promise from
     what callers were told and what the stores hold. A deployment that runs somewhere is broken by
@@ -39,8 +44,12 @@ def chaos(
     folder.mkdir(parents=True, exist_ok=True)
     if bool(address) != bool(admin_address):
         raise typer.BadParameter("--address and --admin-address: give both, or neither")
+    if transport not in [one.value for one in Transport]:
+        raise typer.BadParameter("--transport: grpcio or envoy")
     numbers = [int(number) for number in rows.split(",") if number.strip()]
-    wanted = Wanted(numbers, short=short, seed=seed, report=folder, echo=typer.echo)
+    wanted = Wanted(
+        numbers, short=short, seed=seed, report=folder, transport=transport, echo=typer.echo
+    )
 
     async def run() -> bool:
         # So that a polite kill takes back what was broken, and what was started.

@@ -24,7 +24,6 @@ from bootstrap.audit_copies import walk_files
 from bootstrap.audit_files import audit_files
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.waiting import until
-from cli.serving import serving
 from core.verify_audit import Chain
 from resilience.machine import FILE_NAME
 from standings.v1 import admin_service_pb2 as pb
@@ -32,7 +31,7 @@ from standings.v1 import admin_service_pb2_grpc as admin_grpc
 from standings_client import AsyncClient, Board, StandingsError
 from tests.fixtures.processes import ServerProcess, kill_quietly, server_process
 from tests.fixtures.redis import empty
-from tests.fixtures.server import RunningServer, settings_for
+from tests.fixtures.server import RunningServer, Serve, settings_for
 
 REASON = "a drill of the evening"
 HELD = ("postgres/write", "postgres/jobs", "redis/*")
@@ -317,13 +316,13 @@ async def test_workers_write_one_chain(
 
 
 async def test_what_came_last_is_shipped_at_the_end(
-    database: str, redis_cluster: EmbeddedRedisCluster
+    database: str, redis_cluster: EmbeddedRedisCluster, serve: Serve
 ) -> None:
     """A server that is stopped leaves nothing on its disk alone."""
     await empty(redis_cluster)
     settings = settings_for(database, redis_cluster)
     async with (
-        serving(settings, with_jobs=False) as addresses,
+        serve(settings, with_jobs=False) as addresses,
         operators(addresses.admin) as admin,
     ):
         for _ in range(3):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.engines import chosen_transport
+
 _RUN_S = 420
 _PROMISES = ("lost", "doubled", "wrong")
 
@@ -33,6 +35,7 @@ def test_what_breaks_breaks_no_promise(tmp_path: Path) -> None:
 def _run(report: Path, *arguments: str) -> Sequence[dict[str, Any]]:
     """The rows of a run, which has kept every promise about the data."""
     command = (sys.executable, "-P", "-m", "cli", "chaos", "--short", "--report", str(report))
+    command += ("--transport", chosen_transport().value)
     done = subprocess.run(
         [*command, *arguments], capture_output=True, text=True, timeout=_RUN_S, check=False
     )

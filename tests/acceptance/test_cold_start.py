@@ -12,7 +12,6 @@ from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.waiting import until
 from bootstrap.settings import Settings
 from bootstrap.snapshot_files import SnapshotFiles
-from cli.serving import serving
 from core.clock import SystemClock
 from standings_client import (
     AsyncClient,
@@ -25,7 +24,7 @@ from standings_client import (
     Unavailable,
 )
 from tests.fixtures.redis import empty
-from tests.fixtures.server import settings_for
+from tests.fixtures.server import Serve, settings_for
 
 USERS = range(1, 101)
 
@@ -65,14 +64,17 @@ async def _reads_the_ledger(client: AsyncClient) -> bool:
 
 
 async def test_a_start_without_either_store(
-    database: str, redis_faults: EmbeddedRedisCluster, postgres_faults: EmbeddedPostgres
+    database: str,
+    redis_faults: EmbeddedRedisCluster,
+    postgres_faults: EmbeddedPostgres,
+    serve: Serve,
 ) -> None:
     """The top page and the rank of a top user come from the snapshot, and say how old it is; nobody
     is told that a user has no entry; nothing is taken in. When PostgreSQL is back, all goes on.
     """
     await empty(redis_faults)
     settings = _impatient(settings_for(database, redis_faults))
-    async with serving(settings) as addresses, AsyncClient(addresses.public) as client:
+    async with serve(settings) as addresses, AsyncClient(addresses.public) as client:
         await client.boards.create(Board(board_id="arena"))
         await client.batch_submit_scores([Submission("arena", user, user) for user in USERS])
         assert await until(partial(_kept, settings), timeout_s=20)
@@ -81,7 +83,7 @@ async def test_a_start_without_either_store(
         await node.kill()
 
     async with (
-        serving(settings) as addresses,
+        serve(settings) as addresses,
         AsyncClient(addresses.public, timeout_s=5) as client,
     ):
         page = await client.list_entries("arena", page_size=10)

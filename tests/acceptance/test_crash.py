@@ -12,12 +12,11 @@ import pytest
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.settings import Settings
-from cli.serving import serving
 from standings_client import AsyncClient, Board, Operator, Outcome, StandingsError, Submission
 from tests.fakes.making import submission_id
 from tests.fixtures.processes import server_process
 from tests.fixtures.redis import empty
-from tests.fixtures.server import settings_for
+from tests.fixtures.server import Serve, settings_for
 
 pytestmark = pytest.mark.both_engines
 
@@ -52,7 +51,7 @@ async def _scores(client: AsyncClient) -> dict[int, int]:
 
 
 async def test_what_was_committed_before_a_kill_is_indexed_after_it(
-    database: str, redis_faults: EmbeddedRedisCluster, tmp_path: Path
+    database: str, redis_faults: EmbeddedRedisCluster, tmp_path: Path, serve: Serve
 ) -> None:
     """SIGKILL between commit and apply: nothing is lost or doubled, and the index catches up
     within 5 s of the restart.
@@ -80,7 +79,7 @@ async def test_what_was_committed_before_a_kill_is_indexed_after_it(
             await sending
 
     async with (
-        serving(settings) as addresses,
+        serve(settings) as addresses,
         AsyncClient(addresses.public, timeout_s=20) as client,
     ):
         expected = {user: user + 1 for user in USERS}

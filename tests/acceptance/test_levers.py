@@ -15,12 +15,11 @@ from google.protobuf.duration_pb2 import Duration
 from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.waiting import until
-from cli.serving import serving
 from standings.v1 import admin_service_pb2 as pb
 from standings.v1 import admin_service_pb2_grpc as admin_grpc
 from standings_client import Board
 from tests.fixtures.redis import empty
-from tests.fixtures.server import RunningServer, settings_for
+from tests.fixtures.server import RunningServer, Serve, settings_for
 
 REASON = "a drill of the evening"
 LEAVES = ["postgres/jobs", "postgres/read", "postgres/write"] + [
@@ -141,7 +140,7 @@ async def test_what_is_wrong_is_refused(admin: Any) -> None:
 
 
 async def test_faults_have_to_be_enabled(
-    database: str, redis_cluster: EmbeddedRedisCluster
+    database: str, redis_cluster: EmbeddedRedisCluster, serve: Serve
 ) -> None:
     """A server that was started without is asked in vain; the other levers work."""
     settings = settings_for(database, redis_cluster)
@@ -149,7 +148,7 @@ async def test_faults_have_to_be_enabled(
         update={"server": settings.server.model_copy(update={"faults": False})}
     )
     async with (
-        serving(plain) as addresses,
+        serve(plain) as addresses,
         grpc.aio.insecure_channel(addresses.admin) as channel,
     ):
         admin = admin_grpc.AdminServiceStub(channel)
@@ -161,13 +160,13 @@ async def test_faults_have_to_be_enabled(
 
 
 async def test_a_restarted_server_has_the_modes(
-    database: str, redis_cluster: EmbeddedRedisCluster
+    database: str, redis_cluster: EmbeddedRedisCluster, serve: Serve
 ) -> None:
     """They outlive the worker that was told."""
     settings = settings_for(database, redis_cluster)
     for mode in (pb.BREAKER_MODE_FORCED_CLOSED, None):
         async with (
-            serving(settings) as addresses,
+            serve(settings) as addresses,
             grpc.aio.insecure_channel(addresses.admin) as channel,
         ):
             admin = admin_grpc.AdminServiceStub(channel)
@@ -176,12 +175,14 @@ async def test_a_restarted_server_has_the_modes(
             assert await forced(admin) == {"redis/shard-00": pb.BREAKER_MODE_FORCED_CLOSED}
 
 
-async def test_a_fleet_hears_of_it(database: str, redis_cluster: EmbeddedRedisCluster) -> None:
+async def test_a_fleet_hears_of_it(
+    database: str, redis_cluster: EmbeddedRedisCluster, serve: Serve
+) -> None:
     """A server with a state of its own on the same database follows within seconds."""
     one, two = [settings_for(database, redis_cluster) for _ in range(2)]
     async with (
-        serving(one) as first,
-        serving(two, with_jobs=False) as second,
+        serve(one) as first,
+        serve(two, with_jobs=False) as second,
         grpc.aio.insecure_channel(first.admin) as channel,
         grpc.aio.insecure_channel(second.admin) as other_channel,
     ):
@@ -193,7 +194,10 @@ async def test_a_fleet_hears_of_it(database: str, redis_cluster: EmbeddedRedisCl
 
 
 async def test_all_works_without_the_stores(
-    database: str, redis_faults: EmbeddedRedisCluster, postgres_faults: EmbeddedPostgres
+    database: str,
+    redis_faults: EmbeddedRedisCluster,
+    postgres_faults: EmbeddedPostgres,
+    serve: Serve,
 ) -> None:
     """Both frozen, then both killed: levers answer within 100 ms, and shards are told as down."""
     await empty(redis_faults)
@@ -202,7 +206,7 @@ async def test_all_works_without_the_stores(
         update={"redis": settings.redis.model_copy(update={"operation_timeout_s": 0.5})}
     )
     async with (
-        serving(quick) as addresses,
+        serve(quick) as addresses,
         grpc.aio.insecure_channel(addresses.admin) as channel,
     ):
         admin = admin_grpc.AdminServiceStub(channel)

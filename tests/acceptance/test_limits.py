@@ -11,12 +11,11 @@ import pytest
 from google.protobuf import duration_pb2
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
-from cli.serving import serving
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 from standings_client import AsyncClient, Board, InvalidArgument, PageTokenInvalid, Submission
 from tests.fixtures.redis import empty
-from tests.fixtures.server import RunningServer, settings_for
+from tests.fixtures.server import RunningServer, Serve, settings_for
 
 pytestmark = pytest.mark.both_transports
 
@@ -71,7 +70,7 @@ async def test_the_greatest_page_and_list_are_whole(standings: RunningServer) ->
 
 
 async def test_too_many_watches_are_refused(
-    database: str, redis_cluster: EmbeddedRedisCluster
+    database: str, redis_cluster: EmbeddedRedisCluster, serve: Serve
 ) -> None:
     """Beyond the number that a caller may have RESOURCE_EXHAUSTED with that number named; one that
     ends makes room.
@@ -81,7 +80,7 @@ async def test_too_many_watches_are_refused(
     watch = settings.watch.model_copy(update={"watches_per_caller_max": 3})
     settings = settings.model_copy(update={"watch": watch})
     request = pb.WatchEntriesRequest(board_id="arena", top_count=5)
-    async with serving(settings) as addresses, AsyncClient(addresses.public) as client:
+    async with serve(settings) as addresses, AsyncClient(addresses.public) as client:
         await _fill(client)
         async with grpc.aio.insecure_channel(addresses.public) as channel:
             stub = pb_grpc.RankingServiceStub(channel)

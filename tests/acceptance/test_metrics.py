@@ -24,6 +24,8 @@ from tests.fixtures.processes import time_until
 from tests.fixtures.redis import empty
 from tests.fixtures.server import RunningServer, settings_for
 
+pytestmark = pytest.mark.grpcio_only("it looks at the metrics of the test's own process")
+
 IN_TROUBLE = {
     "standings_abandoned_tasks",
     "standings_breaker_failure_rate",

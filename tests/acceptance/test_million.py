@@ -33,7 +33,10 @@ from tests.fixtures.counting import RoundTrips, counted
 from tests.fixtures.redis import empty
 from tests.fixtures.server import RunningServer, settings_for
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.grpcio_only("it counts round trips in the test's own process"),
+]
 
 ENTRIES = 1_000_000
 PATTERNED = 100_000

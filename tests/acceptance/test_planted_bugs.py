@@ -48,6 +48,8 @@ from tests.fakes.making import board_spec, submission
 from tests.fixtures.keeping import Kept
 from tests.fixtures.server import RunningServer
 
+pytestmark = pytest.mark.grpcio_only("its bugs are planted in a server of the test's own process")
+
 USERS = 200
 PLAY_S = 1.5
 IMPATIENT_S = 0.005

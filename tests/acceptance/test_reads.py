@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
-from cli.serving import serving
 from standings_client import (
     AsyncClient,
     Board,
@@ -26,7 +25,7 @@ from standings_client import (
     Submission,
 )
 from tests.fixtures.redis import empty
-from tests.fixtures.server import RunningServer, settings_for
+from tests.fixtures.server import RunningServer, Serve, settings_for
 
 pytestmark = pytest.mark.both_engines
 
@@ -145,10 +144,10 @@ async def test_an_epoch_grows_with_a_rebuild(standings: RunningServer) -> None:
 
 
 async def test_a_silent_index_costs_no_answer(
-    database: str, redis_faults: EmbeddedRedisCluster
+    database: str, redis_faults: EmbeddedRedisCluster, serve: Serve
 ) -> None:
     """The ledger answers everything in its place, the truth of the moment."""
-    async with _impatient_server(database, redis_faults) as client:
+    async with _impatient_server(serve, database, redis_faults) as client:
         await _fill(client)
         reads = _reads_of(client)
         first = {name: await read() for name, read in reads.items()}
@@ -167,7 +166,7 @@ async def test_a_silent_index_costs_no_answer(
 
 @asynccontextmanager
 async def _impatient_server(
-    database: str, cluster: EmbeddedRedisCluster
+    serve: Serve, database: str, cluster: EmbeddedRedisCluster
 ) -> AsyncIterator[AsyncClient]:
     """A server that gives the index up soon, and a client that tries once."""
     await empty(cluster)
@@ -175,7 +174,7 @@ async def _impatient_server(
     quick = {"operation_timeout_s": 0.3, "response_timeout_s": 0.3}
     settings = settings.model_copy(update={"redis": settings.redis.model_copy(update=quick)})
     async with (
-        serving(settings) as addresses,
+        serve(settings) as addresses,
         AsyncClient(addresses.public, timeout_s=10, retry_policy=_ONE_TRY) as client,
     ):
         yield client
@@ -224,14 +223,14 @@ async def _require_shown(client: AsyncClient, user: int, score: int, **options: 
 
 
 async def test_a_token_sees_through_another_workers_caches(
-    standings: RunningServer,
+    standings: RunningServer, serve: Serve
 ) -> None:
     """Written at one worker, read at another one whose caches are full: by token the new state,
     without it possibly the old one, which then says that it is.
     """
     old_answers = 0
     async with AsyncExitStack() as stack:
-        addresses = await stack.enter_async_context(serving(standings.settings))
+        addresses = await stack.enter_async_context(serve(standings.settings))
         other = await stack.enter_async_context(AsyncClient(addresses.public, timeout_s=20))
         writer = standings.client
         await _fill(writer)

@@ -22,7 +22,6 @@ from pydantic import SecretStr
 from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.waiting import until
-from cli.serving import serving
 from standings.v1 import admin_service_pb2 as pb
 from standings.v1 import admin_service_pb2_grpc as admin_grpc
 from standings_client import (
@@ -39,7 +38,7 @@ from standings_client import (
 )
 from storage import metrics
 from tests.fixtures.redis import empty
-from tests.fixtures.server import settings_for
+from tests.fixtures.server import Serve, settings_for
 from tests.fixtures.standby import Standby
 
 pytestmark = pytest.mark.timeout(240)
@@ -99,7 +98,7 @@ class Deployment:
 
 @asynccontextmanager
 async def deployment(
-    database: str, cluster: EmbeddedRedisCluster, *standbys: Standby, **changes: Any
+    serve: Serve, database: str, cluster: EmbeddedRedisCluster, *standbys: Standby, **changes: Any
 ) -> AsyncIterator[Deployment]:
     """A server on these standbys, with users 1 to 30 on a board, user n with n points."""
     await empty(cluster)
@@ -123,7 +122,7 @@ async def deployment(
         }
     )
     async with (
-        serving(settings) as addresses,
+        serve(settings) as addresses,
         AsyncClient(addresses.public, timeout_s=10, retry_policy=_ONE_TRY) as client,
         grpc.aio.insecure_channel(addresses.admin) as channel,
     ):
@@ -154,10 +153,10 @@ async def uses(deployed: Deployment, target: str) -> None:
 
 
 async def test_every_read_is_a_replica_s_without_the_index(
-    database: str, redis_faults: EmbeddedRedisCluster, standby: Standby
+    database: str, redis_faults: EmbeddedRedisCluster, standby: Standby, serve: Serve
 ) -> None:
     """Redis is killed: all reads say DATABASE, are exact, and as old as measured."""
-    async with deployment(database, redis_faults, standby) as deployed:
+    async with deployment(serve, database, redis_faults, standby) as deployed:
         await deployed.force("redis/*", pb.BREAKER_MODE_AUTO)
         for node in redis_faults.nodes:
             await node.kill()
@@ -186,14 +185,14 @@ async def test_every_read_is_a_replica_s_without_the_index(
 
 
 async def test_an_age_is_never_told_too_low(
-    database: str, redis_cluster: EmbeddedRedisCluster, standby: Standby
+    database: str, redis_cluster: EmbeddedRedisCluster, standby: Standby, serve: Serve
 ) -> None:
     """While a user's score is written again and again and replay is paused and resumed at random,
     each answer has all that was acknowledged before the moment that it claims to be of; none of a
     replica is older than the setting allows while the primary answers.
     """
     rng = random.Random(7)
-    async with deployment(database, redis_cluster, standby) as deployed:
+    async with deployment(serve, database, redis_cluster, standby) as deployed:
         await uses(deployed, "replica-1")
         ages: list[timedelta] = []
         over = asyncio.Event()
@@ -242,10 +241,10 @@ async def _passed(moment_s: float) -> bool:
 
 
 async def test_a_quiet_primary_makes_no_replica_old(
-    database: str, redis_cluster: EmbeddedRedisCluster, standby: Standby
+    database: str, redis_cluster: EmbeddedRedisCluster, standby: Standby, serve: Serve
 ) -> None:
     """Nothing is written for three seconds, and nothing is told to be older than a look."""
-    async with deployment(database, redis_cluster, standby) as deployed:
+    async with deployment(serve, database, redis_cluster, standby) as deployed:
         await uses(deployed, "replica-1")
         until_s = time.monotonic() + 3
         while time.monotonic() < until_s:
@@ -254,12 +253,14 @@ async def test_a_quiet_primary_makes_no_replica_old(
 
 
 async def test_replay_is_paused(
-    database: str, redis_cluster: EmbeddedRedisCluster, standby: Standby
+    database: str, redis_cluster: EmbeddedRedisCluster, standby: Standby, serve: Serve
 ) -> None:
     """A token is answered by the primary, and so is who wants it fresher than the replica is, and
     who has no entry there; everybody is as soon as it is too far behind.
     """
-    async with deployment(database, redis_cluster, standby, replica_lag_ms_max=20_000) as deployed:
+    async with deployment(
+        serve, database, redis_cluster, standby, replica_lag_ms_max=20_000
+    ) as deployed:
         await uses(deployed, "replica-1")
         client = deployed.client
         await standby.pause()
@@ -296,12 +297,15 @@ async def test_the_primary_dies(
     redis_cluster: EmbeddedRedisCluster,
     postgres_faults: EmbeddedPostgres,
     standby: Standby,
+    serve: Serve,
 ) -> None:
     """Reads go on from the replica and say that they get older, past the bound; who wants them
     fresh hears STALENESS, a token is not answered, nobody is told that he has no entry. When the
     primary is back, all is as before.
     """
-    async with deployment(database, redis_cluster, standby, replica_lag_ms_max=500) as deployed:
+    async with deployment(
+        serve, database, redis_cluster, standby, replica_lag_ms_max=500
+    ) as deployed:
         client = deployed.client
         token = await deployed.write(4_000)
         await deployed.follow()
@@ -356,11 +360,11 @@ async def _reads(deployed: Deployment, score: int) -> bool:
 
 
 async def test_a_replica_dies_and_comes_back(
-    database: str, redis_cluster: EmbeddedRedisCluster, standby_faults: Standby
+    database: str, redis_cluster: EmbeddedRedisCluster, standby_faults: Standby, serve: Serve
 ) -> None:
     """The primary answers, its breaker opens; started again, it is used again."""
     async with deployment(
-        database, redis_cluster, standby_faults, replica_lag_ms_max=600_000
+        serve, database, redis_cluster, standby_faults, replica_lag_ms_max=600_000
     ) as deployed:
         await uses(deployed, "replica-1")
         assert await deployed.state("postgres/replica-1") == "BREAKER_STATE_CLOSED"
@@ -384,10 +388,10 @@ async def _is(deployed: Deployment, name: str, state: str) -> bool:
 
 
 async def test_a_replica_freezes(
-    database: str, redis_cluster: EmbeddedRedisCluster, standby_faults: Standby
+    database: str, redis_cluster: EmbeddedRedisCluster, standby_faults: Standby, serve: Serve
 ) -> None:
     """Its callers have time left for the primary; its breaker opens, and nobody waits any more."""
-    async with deployment(database, redis_cluster, standby_faults) as deployed:
+    async with deployment(serve, database, redis_cluster, standby_faults) as deployed:
         await uses(deployed, "replica-1")
         standby_faults.server.freeze()
 
@@ -406,10 +410,10 @@ async def _unused(deployed: Deployment) -> bool:
 
 
 async def test_a_promoted_replica_is_not_used(
-    database: str, redis_cluster: EmbeddedRedisCluster, standby_faults: Standby
+    database: str, redis_cluster: EmbeddedRedisCluster, standby_faults: Standby, serve: Serve
 ) -> None:
     """It has gone its own way: what is written there shows nowhere."""
-    async with deployment(database, redis_cluster, standby_faults) as deployed:
+    async with deployment(serve, database, redis_cluster, standby_faults) as deployed:
         await uses(deployed, "replica-1")
         await standby_faults.promote()
         await uses(deployed, "primary")
@@ -426,11 +430,12 @@ async def test_several_replicas_take_turns(
     redis_cluster: EmbeddedRedisCluster,
     standby: Standby,
     standby_faults: Standby,
+    serve: Serve,
 ) -> None:
     """Half of the reads each; one that an operator takes out, or that is too far behind, leaves
     them to the other; with both out the primary answers.
     """
-    async with deployment(database, redis_cluster, standby, standby_faults) as deployed:
+    async with deployment(serve, database, redis_cluster, standby, standby_faults) as deployed:
         # An entry and its rank are two reads, a page is one.
         page = partial(deployed.client.list_entries, "arena", start_rank=2, page_size=2)
         for target in ("replica-1", "replica-2"):

@@ -10,11 +10,10 @@ import pytest
 from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.settings import Settings
-from cli.serving import serving
 from standings_client import AsyncClient, Board, Outcome, StandingsError, Submission, SubmitResult
 from tests.fakes.making import submission_id
 from tests.fixtures.redis import empty
-from tests.fixtures.server import RunningServer, settings_for
+from tests.fixtures.server import RunningServer, Serve, settings_for
 
 pytestmark = pytest.mark.both_transports
 
@@ -51,12 +50,15 @@ async def test_the_token_of_many_transactions_is_taken_back(standings: RunningSe
 
 
 async def test_a_silent_database_costs_no_more_than_the_deadline_and_lets_go(
-    database: str, redis_cluster: EmbeddedRedisCluster, postgres_faults: EmbeddedPostgres
+    database: str,
+    redis_cluster: EmbeddedRedisCluster,
+    postgres_faults: EmbeddedPostgres,
+    serve: Serve,
 ) -> None:
     """Callers are told in time, what hung is given up, and afterwards all goes on as before."""
     await empty(redis_cluster)
     settings = _impatient(settings_for(database, redis_cluster))
-    async with serving(settings) as addresses, AsyncClient(addresses.public) as client:
+    async with serve(settings) as addresses, AsyncClient(addresses.public) as client:
         await client.boards.create(Board(board_id="arena"))
         await client.submit_score("arena", 1, 1)
         postgres_faults.freeze()
@@ -78,7 +80,7 @@ async def test_a_silent_database_costs_no_more_than_the_deadline_and_lets_go(
 
 
 async def test_a_score_is_taken_while_the_index_is_silent(
-    database: str, redis_faults: EmbeddedRedisCluster
+    database: str, redis_faults: EmbeddedRedisCluster, serve: Serve
 ) -> None:
     """The answer says that the index does not show it, and soon after the index does."""
     await empty(redis_faults)
@@ -87,7 +89,7 @@ async def test_a_score_is_taken_while_the_index_is_silent(
         update={"operation_timeout_s": 0.3, "response_timeout_s": 0.3}
     )
     settings = settings.model_copy(update={"redis": redis})
-    async with serving(settings) as addresses, AsyncClient(addresses.public) as client:
+    async with serve(settings) as addresses, AsyncClient(addresses.public) as client:
         await client.boards.create(Board(board_id="arena"))
         assert (await client.submit_score("arena", 1, 1)).indexed
         for address in redis_faults.addresses:

@@ -17,14 +17,13 @@ import grpc
 import pytest
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
-from cli.serving import serving
 from core.watch_states import WatchMessage, WatchState
 from sharding.index import RedisIndex
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1.ranking_service_pb2_grpc import RankingServiceStub
 from standings_client import AsyncClient, Board, Submission, SubmitResult
 from tests.fixtures.redis import empty
-from tests.fixtures.server import RunningServer, settings_for
+from tests.fixtures.server import RunningServer, Serve, settings_for
 
 WATCHERS = 1_000
 CHANNELS = 8
@@ -99,6 +98,7 @@ def best(scores: dict[int, int], count: int) -> list[Row]:
     return [(user, rank, scores[user]) for rank, user in enumerate(order, start=1)]
 
 
+@pytest.mark.grpcio_only("it counts the reads and the objects of the test's own process")
 async def test_a_thousand_watchers_of_one_board(
     standings: RunningServer,
     channels: list[grpc.aio.Channel],
@@ -136,14 +136,15 @@ async def test_a_thousand_watchers_of_one_board(
     assert statistics.median(latencies_s) < LATENCY_MEDIAN_MAX_S
 
 
+@pytest.mark.both_transports
 async def test_watches_end_with_the_server(
-    database: str, redis_cluster: EmbeddedRedisCluster
+    database: str, redis_cluster: EmbeddedRedisCluster, serve: Serve
 ) -> None:
     """A server that goes away says so, and does not wait for watchers to leave."""
     await empty(redis_cluster)
     settings = settings_for(database, redis_cluster)
     async with AsyncExitStack() as stack:
-        async with serving(settings) as addresses:
+        async with serve(settings) as addresses:
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(addresses.public))
             async with AsyncClient(addresses.public) as client:
                 await client.boards.create(Board(board_id="arena"))
