@@ -115,7 +115,11 @@ class Talk:
     def _next(self) -> Steps[PGresult | None]:
         while self._pgconn.is_busy():
             yield
-        return self._pgconn.get_result()
+        result = self._pgconn.get_result()
+        if result is None and self._pgconn.status == ConnStatus.BAD:
+            # There is nothing more to come, and no end of it either.
+            raise psycopg.OperationalError("the connection was lost")
+        return result
 
     def _text_of(self, value: object) -> bytes | None:
         if isinstance(value, str):
@@ -204,7 +208,8 @@ class _Exchange(Generic[ResultT]):
         except StopIteration as end:
             self._loop.remove_reader(self._socket)
             self._pgconn.exit_pipeline_mode()
-            self.done.set_result(end.value)
+            if not self.done.done():
+                self.done.set_result(end.value)
         except Exception as error:  # noqa: BLE001 - for whoever waits
             self._fail(error)
 
@@ -228,4 +233,6 @@ class _Exchange(Generic[ResultT]):
         if self._pgconn.status == ConnStatus.OK:
             with suppress(psycopg.Error):
                 self._pgconn.exit_pipeline_mode()
-        self.done.set_exception(error)
+        # It may have been cancelled in this very turn of the loop.
+        if not self.done.done():
+            self.done.set_exception(error)

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from core.errors import EntryNotFound, EtagMismatch, WriteConflict
 from core.removal_ports import EntryDeletion
 from core.types import Board, Erasure, Operator, Outcome, Recorded
+from storage.exchange import Steps, Talk, run, transaction
 from storage.ledger import PostgresLedger
 from storage.pool import open_pool
 from storage.sessions import PoolUse
@@ -425,3 +426,61 @@ async def test_an_erasure_that_waited_erases_once(store: Store) -> None:
     assert sorted(steps) == [False, True]
     assert await store.execute("select event_count from user_deletions") == [(1,)]
     assert await store.execute("select user_id from score_events") == [(0,)]
+
+
+async def test_a_flush_whose_backend_dies_on_the_way_is_recorded_by_another(store: Store) -> None:
+    """It learns so at once, and its ids make the second run harmless."""
+    board = await store.create(board_spec(operator=Operator.INCREMENT))
+    await store.record_one(board, submission(5, 10))
+
+    async with _holding(store, "update entries set score = 100 where user_id = 5") as holder:
+        task = asyncio.ensure_future(store.record(board, submission(5, 1), submission(6, 1)))
+        await _blocked(store, holder, task)
+        await store.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where %s = any("
+            "pg_blocking_pids(pid))",
+            holder.info.backend_pid,
+        )
+        await holder.rollback()
+        async with asyncio.timeout(5):
+            results = await task
+
+    assert [r.outcome for r in results if isinstance(r, Recorded)] == [Outcome.APPLIED] * 2
+    assert await store.execute("select score from entries order by user_id") == [(11,), (1,)]
+
+
+def _locking_both(talk: Talk) -> Steps[None]:
+    """A transaction that takes two entries, one after the other."""
+
+    def steps() -> Steps[None]:
+        talk.command(b"begin")
+        for user in (b"5", b"6"):
+            talk.command(b"update entries set score = 1 where user_id = " + user)
+        talk.sync()
+        for _ in range(3):
+            yield from talk.done()
+        yield from talk.synced()
+
+    return transaction(talk, steps())
+
+
+async def test_an_exchange_that_is_cancelled_holds_no_lock(store: Store) -> None:
+    """Its connection is given up, with its transaction, while what it waited for still waits."""
+    board = await store.create(board_spec(operator=Operator.INCREMENT))
+    await store.record(board, submission(5, 10), submission(6, 10))
+
+    async with (
+        _holding(store, "update entries set score = 100 where user_id = 6") as holder,
+        await psycopg.AsyncConnection.connect(store.dsn, autocommit=True) as connection,
+    ):
+        task = asyncio.ensure_future(run(connection, _locking_both))
+        await _blocked(store, holder, task)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert connection.closed
+        async with asyncio.timeout(5):
+            await store.record_one(board, submission(5, 1))
+        await holder.rollback()
+
+    assert await store.execute("select score from entries order by user_id") == [(11,), (10,)]
