@@ -26,7 +26,8 @@ assert not strangers, strangers" \
 FROM python:3.11-slim-bookworm
 COPY --from=builder /opt/standings /opt/standings
 ENV PATH=/opt/standings/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-  STANDINGS_SERVER_ADDRESS=0.0.0.0:50051 STANDINGS_METRICS_ADDRESS=0.0.0.0:9464 \
+  STANDINGS_SERVER_ADDRESS=0.0.0.0:50051 STANDINGS_SERVER_HEALTH_ADDRESS=127.0.0.1:50054 \
+  STANDINGS_METRICS_ADDRESS=0.0.0.0:9464 \
   STANDINGS_STATE_DIRECTORY=/var/lib/standings
 # It serves other machines, so it starts with TLS and known callers only, or with --insecure:
 # docs/security.md.

@@ -10,11 +10,17 @@ from bootstrap.server_settings import ServerSettings, Transport
 
 
 def check_exposure(server: ServerSettings, identity: IdentitySettings) -> None:
-    """Raises NotConfigured where settings of TLS and tokens do not fit together, and where an
-    address that other machines reach would be served without TLS, or without asking who calls.
+    """Raises NotConfigured where settings of TLS and tokens do not fit together, where an address
+    that other machines reach would be served without TLS, or without asking who calls, and where
+    the one for health checks is not on loopback.
     """
     _check_tls(server, identity)
     _check_tokens(identity)
+    if server.health_address is not None and not is_loopback(server.health_address):
+        raise NotConfigured(
+            f"STANDINGS_SERVER_HEALTH_ADDRESS, {server.health_address}, is always without TLS: it"
+            " has to be on loopback"
+        )
     if server.insecure:
         return
     asked = server.tls_client_ca_file is not None or identity.tokens

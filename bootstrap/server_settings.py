@@ -32,6 +32,9 @@ class ServerSettings(BaseModel):
     token_address: _Address | None = None
     """Where games and players without certificates connect, if `address` asks for them: by TLS, and
     a token tells who calls."""
+    health_address: _Address | None = None
+    """Where `standings health` asks, on this machine: plainly, for a probe has no certificate, and
+    for health alone. None: at `address`, as STANDINGS_CLIENT_* say."""
     tls_cert_file: Path | None = None
     """What the server shows to prove its name: its certificate and those between it and the root,
     PEM. Read anew when it changes, as are the two below."""

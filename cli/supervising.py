@@ -57,9 +57,14 @@ def supervise(settings: Settings, *, with_jobs: bool) -> None:
 
 def _with_ports(server: ServerSettings, stack: ExitStack) -> ServerSettings:
     try:
-        public, admin, token = [
+        public, admin, token, health = [
             address and stack.enter_context(reserved(address, patience_s=_PORT_PATIENCE_S))
-            for address in (server.address, server.admin_address, server.token_address)
+            for address in (
+                server.address,
+                server.admin_address,
+                server.token_address,
+                server.health_address,
+            )
         ]
     except PortTaken as error:
         raise NotConfigured(f"cannot listen on {error}: is it taken?") from error
@@ -67,6 +72,7 @@ def _with_ports(server: ServerSettings, stack: ExitStack) -> ServerSettings:
         "address": public,
         "admin_address": admin,
         "token_address": token,
+        "health_address": health,
         "reuse_port": True,
     }
     return server.model_copy(update=changes)
@@ -87,8 +93,10 @@ async def _run(settings: Settings, measures: WorkerMetrics, *, with_jobs: bool) 
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.roll)
         server = ready.server
         tokens = f", for tokens on {server.token_address}" if server.token_address else ""
+        health = f", for health checks on {server.health_address}" if server.health_address else ""
         typer.echo(
-            f"listening on {server.address}{tokens}, for operators on {server.admin_address}"
+            f"listening on {server.address}{tokens}{health},"
+            f" for operators on {server.admin_address}"
         )
         await stop.wait()
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
+from jwt.utils import base64url_decode, base64url_encode
 
 from bootstrap.identity_settings import IdentitySettings
 from core.ports import Clock
@@ -115,6 +116,7 @@ class Tokens:
         key = self._keys.keys.get(header["kid"])
         if key is None:
             raise Unauthenticated("the token is signed with a key that is not known here")
+        _check_spelling(token.rpartition(".")[2])
         settings = self._settings
         claims: Mapping[str, Any] = self._jwt.decode(
             token,
@@ -145,6 +147,12 @@ class Tokens:
             (expires_s + self._settings.leeway_s) * 1000,
             token_id,
         )
+
+
+def _check_spelling(signature: str) -> None:
+    # Base64 is read leniently, and a token that one has could be shown as countless others.
+    if base64url_encode(base64url_decode(signature)) != signature.encode():
+        raise Unauthenticated("the token's signature is not spelt as it should be")
 
 
 def _roles(names: object) -> frozenset[Role]:

@@ -5,6 +5,7 @@
     access log    one line a call, by how it ended
     measure       counts calls and takes their time
     error map     exceptions become RpcFailure; nothing above it sees one
+    refusals      records who was refused what is audited
     identity      finds out who calls, and whether the policy permits it
     in flight     refuses calls beyond what this worker holds
     deadline      ends the call when its time is spent

@@ -35,8 +35,8 @@ class Identification:
     """
 
     name: ClassVar = "identity"
-    # Its refusals need a status, and are logged and counted.
-    after: ClassVar = frozenset({"error map"})
+    # Its refusals need a status, are logged and counted, and some are recorded.
+    after: ClassVar = frozenset({"error map", "refusals"})
 
     def __init__(self, identify: Identify | None) -> None:
         self._identify = identify

@@ -37,6 +37,7 @@ def default_chain(
     deadline_max_s: float,
     slow_call_s: float,
     audit: Interceptor,
+    refusals: Interceptor,
     identify: Identify | None = None,
     tracer: Tracer | None = None,
 ) -> tuple[Interceptor, ...]:
@@ -49,6 +50,7 @@ def default_chain(
         AccessLine(AccessLog(logging.getLogger("server.access"), slow_call_s=slow_call_s)),
         Measure(),
         ErrorMap(),
+        refusals,
         Identification(identify),
         InFlight(in_flight_max),
         Deadline(deadline_max_s),

@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +18,12 @@ import grpc
 import jwt
 import pytest
 from cryptography import x509
+from grpc_health.v1 import health_pb2 as health  # type: ignore[import-untyped]
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.server_settings import Transport
+from server.health_probe import ask_health
 from standings.v1 import admin_service_pb2 as admin
 from standings.v1 import board_service_pb2 as boards
 from standings.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -103,6 +108,63 @@ async def test_a_game_server_sets_no_breaker(running: Secured) -> None:
     assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert line["caller"] == "game-server/eu1"
     assert line["method"].endswith("SetBreaker")
+
+
+async def test_who_was_refused_is_in_the_audit(running: Secured) -> None:
+    """Once, however often it is tried, and with nothing that was done."""
+    address = running.server.admin_address
+    channel = running.channel(address, running.caller("game-server/eu1"))
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await AdminServiceStub(channel).SetBreaker(_setting(), timeout=20)
+    operator = running.channel(address, running.caller("sre/alice"))
+    answer = await AdminServiceStub(operator).ListAuditEvents(
+        admin.ListAuditEventsRequest(page_size=10), timeout=20
+    )
+
+    (event,) = answer.events
+    assert (event.actor, event.method.rpartition("/")[2], event.status) == (
+        *("game-server/eu1", "SetBreaker", "PERMISSION_DENIED"),
+    )
+    assert event.result["done"] is False
+
+
+async def test_a_probe_needs_no_certificate(running: Secured) -> None:
+    """`standings health` asks on loopback, plainly, as a container's probe does; nothing else is
+    told there, and not to others what only some may know.
+    """
+    server = running.server
+    await server.line("worker ready")
+    probed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli", "health", "--timeout-s", "10"),
+        env={**os.environ, "STANDINGS_SERVER_HEALTH_ADDRESS": server.health_address},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    told, _ = await asyncio.wait_for(probed.communicate(), 30)
+    assert (probed.returncode, told.decode().strip()) == (0, "SERVING")
+
+    async with grpc.aio.insecure_channel(server.health_address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await HealthStub(channel).List(health.HealthListRequest(), timeout=20)
+        assert refusal.value.code() is UNAUTHENTICATED
+        code = await _list_boards(channel)
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_probe_sees_the_end_of_a_server(running: Secured) -> None:
+    """NOT_SERVING while it drains, then nobody is there."""
+    server = running.server
+    async with grpc.aio.insecure_channel(server.health_address) as channel:
+        watch = HealthStub(channel).Watch(health.HealthCheckRequest(), timeout=30)
+        seen = [(await watch.read()).status]
+        server.process.terminate()
+        seen.append((await watch.read()).status)
+    await asyncio.wait_for(server.process.wait(), 30)
+
+    assert [health.HealthCheckResponse.ServingStatus.Name(status) for status in seen] == [
+        *("SERVING", "NOT_SERVING"),
+    ]
+    assert ask_health(server.health_address, timeout_s=5) == "UNAVAILABLE"
 
 
 _CLAIMED = (

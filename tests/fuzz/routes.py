@@ -7,6 +7,7 @@ from typing import Any
 
 from server.audit.describing import Known
 from server.audit.link import Audit
+from server.audit.refusals import Refusals
 from server.drain import Drain
 from server.health import Health, HealthServicer
 from server.reflection import ReflectionServicer
@@ -14,6 +15,7 @@ from server.rpc.admin_servicer import AdminServicer
 from server.rpc.boards_servicer import BoardsServicer
 from server.rpc.call import CallContext
 from server.rpc.chain import Route, UnaryRoute, compose
+from server.rpc.identification import Identify
 from server.rpc.interceptors import default_chain
 from server.rpc.methods import method_table
 from server.rpc.moderation_servicer import ModerationServicer
@@ -22,8 +24,10 @@ from server.rpc.status import RpcFailure
 from server.use_cases import UseCases
 
 
-def routes_of(use_cases: UseCases) -> Mapping[str, Route]:
-    """All methods, by path. Who follows breakers or health is sent away at once."""
+def routes_of(use_cases: UseCases, identify: Identify | None = None) -> Mapping[str, Route]:
+    """All methods, by path. Who follows breakers or health is sent away at once. Without `identify`
+    nobody is asked who calls.
+    """
     health, drain = Health(()), Drain()
     health.drain()
     drain.start()
@@ -43,14 +47,21 @@ def routes_of(use_cases: UseCases) -> Mapping[str, Route]:
         ReflectionServicer(("standings.v1.RankingService",)),
     )
     chain = default_chain(
-        in_flight_max=10, deadline_max_s=60, slow_call_s=60, audit=Audit(use_cases.audit, known)
+        in_flight_max=10,
+        deadline_max_s=60,
+        slow_call_s=60,
+        audit=Audit(use_cases.audit, known),
+        refusals=Refusals(use_cases.audit),
+        identify=identify,
     )
     return compose(method_table(servicers), chain)
 
 
-async def answers_of(route: Route, payloads: Sequence[bytes]) -> list[bytes | RpcFailure]:
+async def answers_of(
+    route: Route, payloads: Sequence[bytes], **metadata: str
+) -> list[bytes | RpcFailure]:
     """All that a method answers."""
-    call = CallContext(deadline_s=None, metadata={}, peer="fuzz")
+    call = CallContext(deadline_s=None, metadata=metadata, peer="fuzz")
     if isinstance(route, UnaryRoute):
         return [await route.handler(payloads[0], call)]
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 from core.errors import IndexUnbuilt
 from resilience.deadline import DEADLINE_S
 from server.audit.link import Audit
+from server.audit.refusals import Refusals
 from server.rpc.boards_servicer import BoardsServicer
 from server.rpc.call import REQUEST_ID, CallContext
 from server.rpc.chain import StreamRoute, UnaryRoute, check_order, compose
@@ -89,7 +90,14 @@ class Ranking:
 def chain(**changes: Any) -> Any:
     """The usual chain with other limits."""
     return default_chain(
-        **{"in_flight_max": 10, "deadline_max_s": 60, "slow_call_s": 60, "audit": AUDIT, **changes}
+        **{
+            "in_flight_max": 10,
+            "deadline_max_s": 60,
+            "slow_call_s": 60,
+            "audit": AUDIT,
+            "refusals": Refusals(MemoryAudit()),
+            **changes,
+        }
     )
 
 
@@ -127,7 +135,7 @@ def test_the_order_of_the_chain() -> None:
     names = [link.name for link in chain()]
 
     assert names == [
-        *("request id", "access log", "measure", "error map"),
+        *("request id", "access log", "measure", "error map", "refusals"),
         *("identity", "in flight", "deadline", "decode", "scope", "audit", "sources"),
     ]
     check_order(chain())

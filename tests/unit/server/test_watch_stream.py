@@ -15,6 +15,7 @@ from core.errors import Draining, IndexUnavailable, InvalidInput
 from core.types import RankedEntry, RankMode, ReadOptions
 from core.watch_entries import WatchEvent, WatchLimits, WatchMessage, WatchTarget
 from server.audit.link import Audit
+from server.audit.refusals import Refusals
 from server.drain import Drain
 from server.rpc.call import CallContext
 from server.rpc.chain import StreamRoute, UnaryRoute, compose
@@ -230,7 +231,13 @@ def routes(watch: Watch) -> Any:
         handler=get_entry,
     )
     audit = Audit(MemoryAudit(), None)  # type: ignore[arg-type]  # neither method is audited
-    chain = default_chain(in_flight_max=1, deadline_max_s=60, slow_call_s=60, audit=audit)
+    chain = default_chain(
+        in_flight_max=1,
+        deadline_max_s=60,
+        slow_call_s=60,
+        audit=audit,
+        refusals=Refusals(MemoryAudit()),
+    )
     return compose({"watch": watching, "get": getting}, chain)
 
 

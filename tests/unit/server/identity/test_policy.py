@@ -190,8 +190,10 @@ def _call() -> CallContext:
 
 
 class _NoAudit:
-    name: ClassVar = "audit"
     after: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def unary(self, _method: Method, handler: Any) -> Any:
         return handler
@@ -201,7 +203,12 @@ class _NoAudit:
 
 def _chain(callers: _Callers | None = None) -> Any:
     return default_chain(
-        in_flight_max=10, deadline_max_s=60, slow_call_s=60, audit=_NoAudit(), identify=callers
+        in_flight_max=10,
+        deadline_max_s=60,
+        slow_call_s=60,
+        audit=_NoAudit("audit"),
+        refusals=_NoAudit("refusals"),
+        identify=callers,
     )
 
 
