@@ -4,7 +4,6 @@ The manifests are checked everywhere. Where there is a helm, what it renders is 
 and other choices are rendered and checked, too.
 """
 
-import itertools
 import json
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 import yaml
 from jsonschema.validators import validator_for
 
+from bootstrap.exposure import check_exposure
 from bootstrap.settings import Settings
 from server import metrics
 
@@ -44,6 +44,13 @@ CHOICES: Final[Mapping[str, Mapping[str, Any]]] = {
         "podAnnotations": {"example.com/team": "ranking"},
         "priorityClassName": "high",
     },
+    "tokens": {
+        "tls": {"secretName": "another", "clientCa": False},
+        "settings": {
+            "STANDINGS_IDENTITY_JWKS_URL": "https://login.example.com/keys",
+            "STANDINGS_IDENTITY_ISSUER": "https://login.example.com",
+        },
+    },
     "little": {
         "replicas": 1,
         "autoscaling": {"enabled": False},
@@ -51,6 +58,7 @@ CHOICES: Final[Mapping[str, Mapping[str, Any]]] = {
         "migrate": {"enabled": False},
         "postgres": {"directDsn": False, "transactionPooler": False},
         "redis": {"username": "", "adminUsername": ""},
+        "server": {"insecure": True},
     },
 }
 
@@ -151,6 +159,8 @@ def _check_settings(spec: Manifest, tmp_path: Path) -> None:
 
     settings = Settings.load(variables)
 
+    # A server with these would start.
+    check_exposure(settings.server, settings.identity)
     assert settings.postgres.dsn is not None
     assert len(variables) == len(container["env"])
 
@@ -266,17 +276,47 @@ def test_lint() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_tls_comes_from_a_secret(tmp_path: Path) -> None:
-    """Certificate and key are mounted, and asked for over TLS, which the kubelet cannot."""
-    values = {"tls": {"secretName": "standings-tls", "clientCa": True}}
-    manifests = _rendered(tmp_path, values)
-    spec = _one(manifests, "Deployment")["spec"]["template"]["spec"]
+def test_tls_comes_from_a_secret() -> None:
+    """Certificate, key and who vouches for callers are mounted where nothing else is said, and a
+    probe within the pod is told how it is.
+    """
+    spec = _one(_plain(), "Deployment")["spec"]["template"]["spec"]
     (container,) = spec["containers"]
-    files = [one["value"] for one in container["env"] if "_TLS_" in one["name"]]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    files = [value for name, value in variables.items() if "_TLS_" in name]
     secrets = [volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume]
 
     assert files == [f"{SECRETS}tls/{name}" for name in ("tls.crt", "tls.key", "ca.crt")]
     assert "standings-tls" in secrets
+    assert "STANDINGS_SERVER_INSECURE" not in variables
     assert container["readinessProbe"]["exec"] == {"command": ["standings", "health"]}
-    for manifest, version in itertools.product(manifests, VERSIONS):
-        kubernetes_validate.validate(manifest, version, strict=True)
+    assert variables["STANDINGS_SERVER_HEALTH_ADDRESS"].startswith("127.0.0.1:")
+
+
+def test_without_tls_only_by_the_word_for_it(tmp_path: Path) -> None:
+    """Then nothing of it is mounted."""
+    rendered = _rendered(tmp_path, {"server": {"insecure": True}})
+    spec = _one(rendered, "Deployment")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+
+    assert variables["STANDINGS_SERVER_INSECURE"] == "true"
+    assert not any("_TLS_" in name for name in variables)
+    assert "tls" not in {volume["name"] for volume in spec["volumes"]}
+    assert container["readinessProbe"]["grpc"] == {"port": 50051}
+
+
+@pytest.mark.parametrize(
+    ("tls", "wanted"),
+    [({"secretName": ""}, "tls.secretName"), ({"clientCa": False}, "tls.clientCa")],
+    ids=["no certificate", "nobody is asked"],
+)
+def test_what_would_not_start_is_not_rendered(
+    tls: Mapping[str, Any], wanted: str, tmp_path: Path
+) -> None:
+    """Helm says what is missing, and the other way out."""
+    done = _template(tmp_path, {"tls": tls})
+
+    assert done.returncode != 0
+    assert wanted in done.stderr
+    assert "server.insecure=true" in done.stderr

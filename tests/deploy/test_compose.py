@@ -15,6 +15,7 @@ import pytest
 import yaml
 from jsonschema.validators import validator_for
 
+from bootstrap.exposure import check_exposure
 from bootstrap.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
@@ -22,6 +23,14 @@ FOLDER: Final = ROOT / "deploy/compose"
 COMPOSE: Final = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES: Final[Mapping[str, Any]] = COMPOSE["services"]
 SECRETS: Final = "/run/secrets/"
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows the word that replaces a list where files are merged."""
+
+
+_Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+WITH_TLS: Final = yaml.load((FOLDER / "compose.tls.yaml").read_text(), _Loader)
 _OURS: Final = [name for name, service in SERVICES.items() if "build" in service]
 
 
@@ -124,10 +133,32 @@ def test_our_settings_are_settings(name: str, secrets: Path) -> None:
 
     settings = Settings.load(variables)
 
+    check_exposure(settings.server, settings.identity)
     assert settings.postgres.transaction_pooler
     assert len(settings.postgres.replica_dsns) == 1
     assert len(settings.redis.nodes) == 6
     assert {node.split(":")[0] for node in settings.redis.nodes} <= SERVICES.keys()
+
+
+def test_with_tls_callers_are_asked_who_they_are(secrets: Path) -> None:
+    """The file beside it is one, and a server with both would start, on all addresses, with files
+    that it is given.
+    """
+    schema = json.loads((ROOT / "tests/schemas/compose-spec.json").read_text())
+    server = WITH_TLS["services"]["server"]
+    both = SERVICES["server"]["environment"] | server["environment"]
+    settings = Settings.load(
+        {name: str(value).replace(SECRETS, f"{secrets}/") for name, value in both.items()}
+    )
+
+    assert validator_for(schema)(schema).is_valid(WITH_TLS)
+    check_exposure(settings.server, settings.identity)
+    assert not settings.server.insecure
+    assert settings.server.tls_client_ca_file is not None
+    assert {value.removeprefix(SECRETS) for value in server["environment"].values()} >= set(
+        server["secrets"]
+    )
+    assert WITH_TLS["secrets"].keys() == set(server["secrets"])
 
 
 def test_secrets_are_made_once(secrets: Path) -> None:
@@ -157,7 +188,7 @@ def test_each_password_is_its_own(secrets: Path) -> None:
 )
 def test_every_file_parses(path: Path) -> None:
     """What the others are configured by is YAML."""
-    assert yaml.safe_load(path.read_text())
+    assert yaml.load(path.read_text(), _Loader)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.sh")), ids=lambda path: path.name)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from bootstrap.settings import Settings
 from cli.__main__ import app
 from tests.deploy.test_chart import CHART, PLAIN, ROOT, _helm
 from tests.deploy.test_compose import COMPOSE
@@ -41,6 +42,9 @@ def test_every_command_names_what_is_there(words: Sequence[str]) -> None:
             assert (ROOT / file).is_file()
             assert service in COMPOSE["services"]
             _check_ours(ours)
+        case ["docker", "compose", "-f", file, "-f", other, *rest]:
+            assert (ROOT / other).is_file()
+            test_every_command_names_what_is_there(["docker", "compose", "-f", file, *rest])
         case ["docker", "compose", "-f", file, "up" | "build" | "run", *rest]:
             assert (ROOT / file).is_file()
             assert {word for word in rest if word[0] != "-"} <= COMPOSE["services"].keys()
@@ -80,6 +84,9 @@ def _check_kubectl(words: Sequence[str]) -> None:
         case ["--namespace", _, "exec", target, "--", "standings", *ours]:
             assert ("deployment", target.removeprefix("deploy/")) in names
             _check_ours(ours)
+        case ["--namespace", _, "port-forward", target, port]:
+            assert ("deployment", target.removeprefix("deploy/")) in names
+            assert Settings().server.admin_address.endswith(f":{port}")
         case ["--namespace", _, "delete", "job", job, "--ignore-not-found"]:
             assert ("job", job) in names
         case ["apply", "-f", file]:
@@ -91,7 +98,7 @@ def _check_kubectl(words: Sequence[str]) -> None:
 def _keys_read(secret: str) -> set[str]:
     """The keys of a Secret that the plain manifests' variables name."""
     kind = secret.removeprefix("standings-")
-    return set(re.findall(rf"/run/secrets/standings/{kind}/([a-z-]+)", PLAIN.read_text()))
+    return set(re.findall(rf"/run/secrets/standings/{kind}/([a-z.-]+)", PLAIN.read_text()))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -106,7 +113,9 @@ def test_the_page_names_what_the_chart_has() -> None:
     """Every value that the text speaks of exists."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     text = PAGES[0].read_text()
-    spoken = re.findall(r"`((?:postgres|autoscaling|networkPolicy|image)\.\w+)[=`]", text)
+    spoken = re.findall(
+        r"`((?:postgres|autoscaling|networkPolicy|image|server|tls)\.(?!crt|key)\w+)[=`]", text
+    )
 
     assert spoken
     for name in spoken:

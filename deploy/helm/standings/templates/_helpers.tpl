@@ -62,6 +62,20 @@ capabilities: { drop: [ALL] }
 {{- end }}
 {{- end }}
 
+{{/* "true", or nothing where server.insecure says so. Whoever says neither learns it from here, not
+     from pods that do not start. */}}
+{{- define "standings.tls" -}}
+{{- if not .Values.server.insecure }}
+{{- if not .Values.tls.secretName }}
+{{- fail "Callers connect by TLS: name a Secret in tls.secretName, or set server.insecure=true (docs/security.md)" }}
+{{- end }}
+{{- if not (or .Values.tls.clientCa .Values.settings.STANDINGS_IDENTITY_JWKS_URL .Values.settings.STANDINGS_IDENTITY_JWKS_FILE) }}
+{{- fail "Nobody would be asked who calls: set tls.clientCa=true, the keys of tokens in settings.STANDINGS_IDENTITY_JWKS_URL, or server.insecure=true (docs/security.md)" }}
+{{- end -}}
+true
+{{- end }}
+{{- end }}
+
 {{- define "standings.secretMounts" -}}
 - { name: postgres, mountPath: /run/secrets/standings/postgres, readOnly: true }
 {{- if or .Values.redis.username .Values.redis.adminUsername }}
