@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo demo-once chaos chaos-short soak bench bench-smoke bench-reads bench-traces \
-  pictures test fuzz check fmt gen baseline lock clean programs manifests sbom licences
+  pictures test fuzz check fmt gen baseline lock clean programs pgbouncer helm ghz manifests sbom \
+  licences
 
 PYTHON ?= python3
 COUNT ?= 1000000
@@ -96,9 +97,16 @@ pictures: $(INSTALLED) ## Draw the dashboards of docs/telemetry.md from a real r
 bench-reads: $(INSTALLED) ## Measure reads at every depth of a board of COUNT entries
 	@$(BIN)/python -m tests.bench.reads $(COUNT)
 
-programs: ## Bring PgBouncer (Debian's) and helm (by go), which some tests skip without
+programs: pgbouncer helm ghz ## Bring PgBouncer (Debian's), helm and ghz (by go), which some tests skip without
+
+pgbouncer:
 	sh tests/programs/get_pgbouncer.sh .programs/pgbouncer
+
+helm:
 	sh tests/programs/get_helm.sh .programs
+
+ghz: $(INSTALLED)
+	$(BIN)/python -m tests.programs.get_ghz
 
 manifests: ## Render the chart into deploy/kubernetes; needs helm
 	PATH="$(CURDIR)/.programs:$$PATH" helm template standings deploy/helm/standings \
