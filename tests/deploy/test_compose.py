@@ -155,9 +155,8 @@ def test_with_tls_callers_are_asked_who_they_are(secrets: Path) -> None:
     check_exposure(settings.server, settings.identity)
     assert not settings.server.insecure
     assert settings.server.tls_client_ca_file is not None
-    assert {value.removeprefix(SECRETS) for value in server["environment"].values()} >= set(
-        server["secrets"]
-    )
+    named = {value.removeprefix(SECRETS) for value in server["environment"].values()}
+    assert named >= set(server["secrets"])
     assert WITH_TLS["secrets"].keys() == set(server["secrets"])
 
 
