@@ -12,7 +12,7 @@ from typing import Any, Final
 import grpc
 
 from chaos.load import new_id
-from chaos.soak.calling import CODES, OK, Calling, Mood, end_of
+from chaos.soak.calling import CODES, DETAILS, OK, Calling, Mood, end_of
 from chaos.soak.tally import End
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2
@@ -27,12 +27,11 @@ _MOODS: Final[Mapping[Mood, float]] = {
     Mood.CUT_OFF: 0.15,
 }
 _ERROR_INFO: Final = b"type.googleapis.com/google.rpc.ErrorInfo"
-_DETAILS: Final = "grpc-status-details-bin"
 _BATCH_MAX: Final = 20
 _MESSAGES_MAX: Final = 6
-_SETTLE_TRIES_MAX: Final = 5
-_NO_TIME: Final = frozenset({4, 8})
-"""DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED, as numbers."""
+_SETTLE_TRIES_MAX: Final = 10
+_AGAIN_S: Final = 0.2
+_CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _TAKEN: Final = frozenset({types_pb2.OUTCOME_APPLIED, types_pb2.OUTCOME_DUPLICATE})
 
 
@@ -110,6 +109,7 @@ class Owner:
                     token: str = reply.consistency_token
                     return token
             mood = Mood.PATIENT
+            await asyncio.sleep(_AGAIN_S)
         raise Stuck(f"nobody knows what became of a batch for {self.board}")
 
     def _take_all(
@@ -119,15 +119,16 @@ class Owner:
         method: str,
         mood: Mood,
     ) -> int:
-        """How many were refused: that is told to the hasty only, for lack of time."""
+        """How many were refused because it cannot be done now."""
         refused = 0
         for request, result in zip(requests, results, strict=True):
             if result.WhichOneof("result") == "response":
                 self._take(request, result.response, method)
                 continue
             refused += 1
-            text = f"refused to a caller who is {mood.value}: {result.error}"
-            self._check(method, mood is Mood.HASTY and result.error.code in _NO_TIME, text)
+            error = result.error
+            end = End(_CODES.get(error.code, ""), error.message, explained=bool(error.details))
+            self.calling.tally.ended(f"{mood.value}, single submissions", method, end, ())
         return refused
 
     async def _stream(self, mood: Mood) -> str:
@@ -264,7 +265,7 @@ class Owner:
         self.calling.tally.ended(f"{mood.value}, asking for nobody", "GetEntry", end, allowed)
         if end.code == "NOT_FOUND":
             trailers = dict(iter(await call.trailing_metadata()))
-            details = trailers.get(_DETAILS)
+            details = trailers.get(DETAILS)
             right = isinstance(details, bytes) and _ERROR_INFO in details
             self._check("details", right, f"{trailers}")
 

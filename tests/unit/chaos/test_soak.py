@@ -61,6 +61,17 @@ def test_no_caller_may_miss_a_status(mood: Mood, code: str) -> None:
     assert tally.told() == {mood.value: {code: 1}}
 
 
+def test_only_who_explains_himself_may_be_unavailable() -> None:
+    """UNAVAILABLE of the server is no fault of the transport; of a library it is."""
+    tally = Tally()
+    tally.ended("patient", "GetEntry", End("UNAVAILABLE", "", explained=True), {"OK"})
+    assert tally.wrong_count == 0
+
+    tally.ended("patient", "GetEntry", End("UNAVAILABLE", "Socket closed"), {"OK"})
+    tally.ended("patient", "GetEntry", End("INTERNAL", "", explained=True), {"OK"})
+    assert tally.wrong_count == 2
+
+
 def _entry(user: int, score: int, rank: int) -> types_pb2.Entry:
     return types_pb2.Entry(user_id=user, score=score, rank=rank, rank_low=rank, rank_high=rank)
 
