@@ -131,6 +131,23 @@ async def test_a_watcher_who_goes_is_noticed(server: ServerProcess) -> None:
         assert await _in_flight(server, 0)
 
 
+async def test_a_deadline_of_the_server_ends_a_stream(
+    server: ServerProcess, channel: grpc.aio.Channel
+) -> None:
+    """While it waits for its caller to send more: the status has details, and what the transport
+    was asked for comes to nobody's surprise.
+    """
+    # The caller's own library does not know of it, and so does not end the call by itself.
+    timeout = (("grpc-timeout", "200m"),)
+    calls = [RankingServiceStub(channel).StreamSubmitScores(metadata=timeout) for _ in range(20)]
+    for call in calls:
+        assert await call.code() is _code("DEADLINE_EXCEEDED")
+        assert "grpc-status-details-bin" in dict(iter(await call.trailing_metadata()))
+
+    assert await RankingServiceStub(channel).SubmitScore(_submission())
+    assert [line for line in server.lines if line.get("logger") == "asyncio"] == []
+
+
 async def test_who_cancels_disturbs_nobody(channel: grpc.aio.Channel) -> None:
     """Thousands of calls given up on one connection, and none of the others on it fails."""
     stub = RankingServiceStub(channel)
