@@ -11,6 +11,7 @@ from typing import Final
 NOT_NOW: Final = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"})
 """What a server says that is busy, or whose stores are."""
 _TEXTS_MAX: Final = 100
+_TEXT_CHARACTERS_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class Tally:
         """Something that must not be."""
         self.wrong_count += 1
         if len(self.texts) < _TEXTS_MAX:
-            self.texts.append(f"after {time.monotonic() - self._began_s:.1f} s: {text}")
+            told = " ".join(text.split())[:_TEXT_CHARACTERS_MAX]
+            self.texts.append(f"after {time.monotonic() - self._began_s:.1f} s: {told}")
 
     def told(self) -> Mapping[str, Mapping[str, int]]:
         """How often calls ended with a code, by kind."""

@@ -125,12 +125,17 @@ def test_a_view_knows_what_goes_backwards() -> None:
     """Scores of these boards only rise; what a snapshot leaves out is gone."""
     view = View()
     snapshot, changes = pb.WATCH_EVENT_SNAPSHOT, pb.WATCH_EVENT_CHANGES
+    live = types_pb2.ReadMeta(source=types_pb2.SOURCE_INDEX)
+    old = types_pb2.ReadMeta(source=types_pb2.SOURCE_SNAPSHOT, stale=True)
     view.take(pb.WatchEntriesResponse(event=snapshot, entries=[_entry(1, 5, 2), _entry(2, 9, 1)]))
     assert view.shows({1: 5, 2: 8})
     assert not view.shows({1: 6})
 
-    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 6, 2)]))
+    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 6, 2)], meta=old))
     assert view.shows({1: 6})
     assert not view.backwards
-    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 5, 2)]))
+    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 5, 2)], meta=old))
+    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 5, 2)], meta=live))
+    assert not view.backwards
+    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 4, 2)], meta=live))
     assert view.backwards
