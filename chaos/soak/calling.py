@@ -17,6 +17,7 @@ from chaos.soak.tally import End, Tally
 from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 
 OK: Final = "OK"
+DETAILS: Final = "grpc-status-details-bin"
 PATIENT_S: Final = 20.0
 """The deadline of who means to have an answer."""
 _OVERTIME_S: Final = 10.0
@@ -55,9 +56,8 @@ _UNSENT_MESSAGE: Final = "Internal error from Core"
 CODES: Final[dict[Mood, Collection[str]]] = {
     Mood.PATIENT: {OK},
     Mood.FICKLE: {OK, "CANCELLED", UNSENT},
-    # UNAVAILABLE and RESOURCE_EXHAUSTED: so little time is too little to try.
-    Mood.HASTY: {OK, "DEADLINE_EXCEEDED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", UNSENT},
-    Mood.CUT_OFF: {OK, "UNAVAILABLE"},
+    Mood.HASTY: {OK, "DEADLINE_EXCEEDED", UNSENT},
+    Mood.CUT_OFF: {OK, "UNAVAILABLE", UNSENT},
 }
 
 
@@ -172,4 +172,7 @@ class Calling:
 def end_of(error: grpc.aio.AioRpcError) -> End:
     """How a call ended that failed."""
     message = error.details() or ""
-    return End(UNSENT if message == _UNSENT_MESSAGE else error.code().name, message)
+    if message == _UNSENT_MESSAGE:
+        return End(UNSENT, message)
+    trailers = dict(iter(error.trailing_metadata() or ()))
+    return End(error.code().name, message, explained=DETAILS in trailers)

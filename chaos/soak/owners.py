@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Final
 
 import grpc
 
 from chaos.load import new_id
-from chaos.soak.calling import CODES, OK, Calling, Mood, end_of
+from chaos.soak.calling import CODES, DETAILS, OK, Calling, Mood, end_of
 from chaos.soak.tally import End
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2
@@ -27,12 +29,12 @@ _MOODS: Final[Mapping[Mood, float]] = {
     Mood.CUT_OFF: 0.15,
 }
 _ERROR_INFO: Final = b"type.googleapis.com/google.rpc.ErrorInfo"
-_DETAILS: Final = "grpc-status-details-bin"
 _BATCH_MAX: Final = 20
 _MESSAGES_MAX: Final = 6
-_SETTLE_TRIES_MAX: Final = 5
-_NO_TIME: Final = frozenset({4, 8})
-"""DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED, as numbers."""
+_SETTLE_TRIES_MAX: Final = 10
+_AGAIN_S: Final = 0.2
+_CATCH_UP_S: Final = 20.0
+_CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _TAKEN: Final = frozenset({types_pb2.OUTCOME_APPLIED, types_pb2.OUTCOME_DUPLICATE})
 
 
@@ -53,6 +55,8 @@ class Owner:
     counts: Counter[int] = field(default_factory=Counter)
     taken: set[str] = field(default_factory=set)
     """The ids of all submissions that were acknowledged: in the end these are all there are."""
+    behind: bool = False
+    """Whether it was told that the index does not show something yet."""
 
     def place(self, user: int) -> int:
         """The user's rank."""
@@ -72,6 +76,8 @@ class Owner:
         """Writes something, until it is acknowledged, and asks what there is now."""
         write = self.rng.choice((self._submit, self._batch, self._stream))
         token = await write(self.mood())
+        if self.behind:
+            await self._catch_up()
         for mood in (self.mood(), Mood.PATIENT):
             read = self.rng.choice((self._entry, self._top, self._around, self._some, self._nobody))
             await read(token, mood)
@@ -87,7 +93,8 @@ class Owner:
         if reply is None:
             return await self._settle([request])
         self._take(request, reply, "SubmitScore")
-        if request.return_rank and reply.indexed:
+        # 0: it could not be read, or is not asked for.
+        if reply.entry.rank:
             right = self.place(request.user_id)
             self._check("SubmitScore", reply.entry.rank == right, f"{reply.entry}, not at {right}")
         token: str = reply.consistency_token
@@ -110,6 +117,7 @@ class Owner:
                     token: str = reply.consistency_token
                     return token
             mood = Mood.PATIENT
+            await asyncio.sleep(_AGAIN_S)
         raise Stuck(f"nobody knows what became of a batch for {self.board}")
 
     def _take_all(
@@ -119,15 +127,16 @@ class Owner:
         method: str,
         mood: Mood,
     ) -> int:
-        """How many were refused: that is told to the hasty only, for lack of time."""
+        """How many were refused because it cannot be done now."""
         refused = 0
         for request, result in zip(requests, results, strict=True):
             if result.WhichOneof("result") == "response":
                 self._take(request, result.response, method)
                 continue
             refused += 1
-            text = f"refused to a caller who is {mood.value}: {result.error}"
-            self._check(method, mood is Mood.HASTY and result.error.code in _NO_TIME, text)
+            error = result.error
+            end = End(_CODES.get(error.code, ""), error.message, explained=bool(error.details))
+            self.calling.tally.ended(f"{mood.value}, single submissions", method, end, ())
         return refused
 
     async def _stream(self, mood: Mood) -> str:
@@ -217,6 +226,21 @@ class Owner:
             and reply.entry.score == self.totals[user]
         )
         self._check(method, right, f"{reply}, where user {user} has {self.totals[user]}")
+        self.behind = self.behind or not reply.indexed
+
+    async def _catch_up(self) -> None:
+        """Waits until the index shows all there is; it was said to do so within seconds."""
+        request = pb.ListEntriesRequest(board_id=self.board, page_size=len(self.users))
+        end_s = time.monotonic() + _CATCH_UP_S
+        due = [(user, self.totals[user]) for user in self.page(len(self.totals))]
+        while time.monotonic() < end_s:
+            reply = await self.calling.ask("ListEntries", request)
+            shown = [(entry.user_id, entry.score) for entry in reply.entries] if reply else None
+            if shown == due:
+                self.behind = False
+                return
+            await asyncio.sleep(_AGAIN_S)
+        self._check("ListEntries", False, f"{self.board} has not caught up")
 
     async def _entry(self, token: str, mood: Mood) -> None:
         user = self.rng.choice(list(self.totals))
@@ -264,7 +288,7 @@ class Owner:
         self.calling.tally.ended(f"{mood.value}, asking for nobody", "GetEntry", end, allowed)
         if end.code == "NOT_FOUND":
             trailers = dict(iter(await call.trailing_metadata()))
-            details = trailers.get(_DETAILS)
+            details = trailers.get(DETAILS)
             right = isinstance(details, bytes) and _ERROR_INFO in details
             self._check("details", right, f"{trailers}")
 
@@ -285,9 +309,13 @@ class Owner:
             and (not exact or entry.rank == self.place(entry.user_id))
             for entry in entries
         )
+        if right:
+            self._check(method, True, "")
+            return
         told = [(entry.user_id, entry.rank, entry.score) for entry in entries]
-        due = [(user, self.place(user), self.totals[user]) for user in users] if not right else ()
-        self._check(method, right, f"{told} is told of {self.board}, where it is {due}; {meta}")
+        due = [(user, self.place(user), self.totals[user]) for user in users]
+        differ = [pair for pair in zip_longest(told, due) if pair[0] != pair[1]]
+        self._check(method, False, f"{self.board}, told and due: {differ[:5]}; {meta}")
 
     def _check(self, method: str, right: bool, text: str) -> None:  # noqa: FBT001 - what it is about
         self.calling.tally.check(method, right, text)

@@ -8,15 +8,26 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+NOT_NOW: Final = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"})
+"""What a server says that is busy, or whose stores are."""
 _TEXTS_MAX: Final = 100
+_TEXT_CHARACTERS_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The status of a call."""
+    """The status of a call. `explained`: the server itself gave details with it, so that it is not
+    what a library or a proxy makes of a status that is missing.
+    """
 
     code: str
     message: str = ""
+    explained: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is counted as."""
+        return f"{self.code} with details" if self.explained else self.code
 
 
 @dataclass(slots=True)
@@ -32,10 +43,13 @@ class Tally:
     _began_s: float = field(default_factory=time.monotonic)
 
     def ended(self, kind: str, method: str, end: End, allowed: Collection[str]) -> None:
-        """A call is over. Any code but those that such a call may have is wrong."""
-        self.ends[kind, end.code] += 1
-        if end.code not in allowed:
-            self.wrong(f"{method} of a caller who is {kind} ended with {end.code}: {end.message}")
+        """A call is over. Any code but those that such a call may have is wrong; that the server
+        cannot do it now is right where it explains itself.
+        """
+        self.ends[kind, end.name] += 1
+        if end.code in allowed or (end.explained and end.code in NOT_NOW):
+            return
+        self.wrong(f"{method} of a caller who is {kind} ended with {end.name}: {end.message}")
 
     def check(self, method: str, right: bool, text: str) -> None:  # noqa: FBT001 - what it is about
         """An answer was looked at; `text` says what is wrong if it is not right."""
@@ -47,7 +61,8 @@ class Tally:
         """Something that must not be."""
         self.wrong_count += 1
         if len(self.texts) < _TEXTS_MAX:
-            self.texts.append(f"after {time.monotonic() - self._began_s:.1f} s: {text}")
+            told = " ".join(text.split())[:_TEXT_CHARACTERS_MAX]
+            self.texts.append(f"after {time.monotonic() - self._began_s:.1f} s: {told}")
 
     def told(self) -> Mapping[str, Mapping[str, int]]:
         """How often calls ended with a code, by kind."""

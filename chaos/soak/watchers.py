@@ -16,6 +16,7 @@ from chaos.soak.calling import CODES, OK, Calling, Mood, end_of
 from chaos.soak.owners import Owner
 from chaos.soak.tally import End
 from standings.v1 import ranking_service_pb2 as pb
+from standings.v1 import types_pb2
 
 _Call: TypeAlias = grpc.aio.UnaryStreamCall[Any, pb.WatchEntriesResponse]
 
@@ -33,6 +34,8 @@ class View:
     """A board as one watch has told of it."""
 
     scores: dict[int, int] = field(default_factory=dict)
+    _live: dict[int, int] = field(default_factory=dict)
+    """What the index itself showed."""
     backwards: str = ""
     """What was told in the wrong order; on these boards scores only rise."""
 
@@ -42,11 +45,16 @@ class View:
             self.scores.clear()
         for user in message.removed_user_ids:
             self.scores.pop(user, None)
+        # Without the index a state may be older than the one before, and says so.
+        live = message.meta.source == types_pb2.SOURCE_INDEX and not message.meta.stale
         for entry in message.entries:
-            before = self.scores.get(entry.user_id, entry.score)
-            if before > entry.score:
-                self.backwards = f"user {entry.user_id} went from {before} back to {entry.score}"
             self.scores[entry.user_id] = entry.score
+            if live:
+                before = self._live.get(entry.user_id, entry.score)
+                self._live[entry.user_id] = entry.score
+                if before > entry.score:
+                    text = f"user {entry.user_id} went from {before} back to {entry.score}"
+                    self.backwards = text
 
     def shows(self, totals: dict[int, int]) -> bool:
         """Whether it is at least as new as these totals."""

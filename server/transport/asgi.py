@@ -223,22 +223,30 @@ class _Requests:
         while (message := self._unframer.next()) is None:
             if self._ended:
                 if not self._unframer.empty:
-                    raise Malformed(StatusCode.INTERNAL, "the last message is not whole")
+                    raise _cut_short()
                 raise StopAsyncIteration
-            await self._more()
+            # Shielded: the server sets what it was asked for, whoever still waits for that. It logs
+            # an error where it cannot.
+            await self._take(await asyncio.shield(self.receive()))
         return message
 
     async def only(self) -> bytes:
         """The one message of a call. Raises Malformed where there is none, or another."""
-        message = await anext(self, None)
+        message = None
         while not self._ended:
-            await self._more()
+            # Nobody cancels a call of which nothing is known yet, so there is nothing to shield.
+            await self._take(await self.receive())
+            if message is None:
+                message = self._unframer.next()
+            if message is not None and not self._unframer.empty:
+                break
+        if message is None and not self._unframer.empty:
+            raise _cut_short()
         if message is None or not self._unframer.empty:
             raise Malformed(StatusCode.UNIMPLEMENTED, "the method takes one message")
         return message
 
-    async def _more(self) -> None:
-        event = await self.receive()
+    async def _take(self, event: Mapping[str, Any]) -> None:
         if event["type"] == GONE:
             await self._give_up()
         self._ended = not event.get("more_body", False)
@@ -250,6 +258,10 @@ class _Requests:
             self._task.cancel()
         await asyncio.get_running_loop().create_future()
         raise AssertionError
+
+
+def _cut_short() -> Malformed:
+    return Malformed(StatusCode.INTERNAL, "the last message is not whole")
 
 
 async def _one(request: bytes) -> AsyncIterator[bytes]:

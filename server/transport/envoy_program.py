@@ -26,6 +26,9 @@ _CONNECTION_BYTES_MAX: Final = 4 * 1024 * 1024
 _GOAWAY_S: Final = 0.5
 """Between telling a connection that it ends and taking no more calls on it: what was sent before
 its caller knew."""
+_CALLS_JUDGED: Final = 2**32
+"""After so many a connection is cut off, with all its calls, if half of them were given up within a
+second. With Envoy's own 500 that is just when there is much to do and deadlines are short."""
 DRAIN_S: Final = 1
 """How long Envoy goes on taking connections that it then sends away, once it is told to drain."""
 _LOG: Final = '{"level":"%l","logger":"envoy","event":"%j","timestamp":"%Y-%m-%dT%H:%M:%S.%fZ"}'
@@ -62,6 +65,8 @@ def envoy_config(
     server = PyvoyServer(app, lifespan=True, loop="uvloop")
     config: dict[str, Any] = server.get_envoy_config()
     config["admin"] = {"address": {"pipe": {"path": admin, "mode": 0o600}}}
+    limits = {"overload.premature_reset_total_stream_count": _CALLS_JUDGED}
+    config["layered_runtime"] = {"layers": [{"name": "limits", "static_layer": limits}]}
     (listener,) = config["static_resources"]["listeners"]
     first, *others = _places(settings.address)
     listener["address"] = first
@@ -77,6 +82,8 @@ def envoy_config(
         "stream_idle_timeout": "0s",
         "drain_timeout": f"{_GOAWAY_S}s",
         "http2_protocol_options": {
+            # The other codec cuts a connection off that gives up more than 33 calls a second.
+            "use_oghttp2_codec": True,
             "max_concurrent_streams": settings.streams_per_connection_max,
             "initial_stream_window_size": _STREAM_BYTES_MAX,
             "initial_connection_window_size": _CONNECTION_BYTES_MAX,

@@ -15,6 +15,7 @@ import pytest
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.waiting import until
 from standings.v1 import ranking_service_pb2 as pb
+from standings.v1 import ranking_service_pb2_grpc as pb_grpc
 from standings.v1.ranking_service_pb2_grpc import RankingServiceStub
 from standings_client import AsyncClient, Board, Submission
 from tests.fakes.making import submission_id
@@ -128,6 +129,47 @@ async def test_a_watcher_who_goes_is_noticed(server: ServerProcess) -> None:
         assert await _in_flight(server, 1)
         call.cancel()
         assert await _in_flight(server, 0)
+
+
+async def test_a_deadline_of_the_server_ends_a_stream(
+    server: ServerProcess, channel: grpc.aio.Channel
+) -> None:
+    """While it waits for its caller to send more: the status has details, and what the transport
+    was asked for comes to nobody's surprise.
+    """
+    # The caller's own library does not know of it, and so does not end the call by itself.
+    timeout = (("grpc-timeout", "200m"),)
+    calls = [RankingServiceStub(channel).StreamSubmitScores(metadata=timeout) for _ in range(20)]
+    for call in calls:
+        assert await call.code() is _code("DEADLINE_EXCEEDED")
+        assert "grpc-status-details-bin" in dict(iter(await call.trailing_metadata()))
+
+    assert await RankingServiceStub(channel).SubmitScore(_submission())
+    assert [line for line in server.lines if line.get("logger") == "asyncio"] == []
+
+
+async def test_who_cancels_disturbs_nobody(channel: grpc.aio.Channel) -> None:
+    """Thousands of calls given up on one connection, and none of the others on it fails."""
+    stub = RankingServiceStub(channel)
+    cancelling = asyncio.ensure_future(_cancel(stub))
+    answered = 0
+    while not cancelling.done():
+        await stub.ListEntries(pb.ListEntriesRequest(board_id="arena"), timeout=20)
+        answered += 1
+
+    assert await cancelling > 2_000
+    assert answered
+
+
+async def _cancel(stub: pb_grpc.RankingServiceAsyncStub) -> int:
+    """How many of 4,000 calls were given up before there was an answer."""
+    count = 0
+    for _ in range(80):
+        calls = [stub.SubmitScore(_submission(user_id=user)) for user in range(1, 51)]
+        await asyncio.sleep(0.003)
+        count += sum(call.cancel() for call in calls)
+        await asyncio.wait([asyncio.ensure_future(call.code()) for call in calls])
+    return count
 
 
 async def _in_flight(server: ServerProcess, count: int) -> bool:

@@ -61,6 +61,17 @@ def test_no_caller_may_miss_a_status(mood: Mood, code: str) -> None:
     assert tally.told() == {mood.value: {code: 1}}
 
 
+def test_only_who_explains_himself_may_be_unavailable() -> None:
+    """UNAVAILABLE of the server is no fault of the transport; of a library it is."""
+    tally = Tally()
+    tally.ended("patient", "GetEntry", End("UNAVAILABLE", "", explained=True), {"OK"})
+    assert tally.wrong_count == 0
+
+    tally.ended("patient", "GetEntry", End("UNAVAILABLE", "Socket closed"), {"OK"})
+    tally.ended("patient", "GetEntry", End("INTERNAL", "", explained=True), {"OK"})
+    assert tally.wrong_count == 2
+
+
 def _entry(user: int, score: int, rank: int) -> types_pb2.Entry:
     return types_pb2.Entry(user_id=user, score=score, rank=rank, rank_low=rank, rank_high=rank)
 
@@ -114,12 +125,17 @@ def test_a_view_knows_what_goes_backwards() -> None:
     """Scores of these boards only rise; what a snapshot leaves out is gone."""
     view = View()
     snapshot, changes = pb.WATCH_EVENT_SNAPSHOT, pb.WATCH_EVENT_CHANGES
+    live = types_pb2.ReadMeta(source=types_pb2.SOURCE_INDEX)
+    old = types_pb2.ReadMeta(source=types_pb2.SOURCE_SNAPSHOT, stale=True)
     view.take(pb.WatchEntriesResponse(event=snapshot, entries=[_entry(1, 5, 2), _entry(2, 9, 1)]))
     assert view.shows({1: 5, 2: 8})
     assert not view.shows({1: 6})
 
-    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 6, 2)]))
+    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 6, 2)], meta=old))
     assert view.shows({1: 6})
     assert not view.backwards
-    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 5, 2)]))
+    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 5, 2)], meta=old))
+    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 5, 2)], meta=live))
+    assert not view.backwards
+    view.take(pb.WatchEntriesResponse(event=changes, entries=[_entry(1, 4, 2)], meta=live))
     assert view.backwards
