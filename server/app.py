@@ -14,6 +14,7 @@ from server.audit.link import Audit
 from server.drain import Drain
 from server.health import Health, HealthServicer
 from server.identity.access import OPEN, Access
+from server.limits.accounts import Accounts
 from server.reflection import ReflectionServicer
 from server.rpc.admin_servicer import AdminServicer
 from server.rpc.boards_servicer import BoardsServicer
@@ -32,8 +33,8 @@ _HURRIED_GRACE_S: Final = 1.0
 class Server:
     """Both listeners, started and ended together. `health` is for whoever proves the stores;
     `listener` makes the one for games. That for operators depends on nothing but this process.
-    `access` says how callers reach them, and how they are known. Without a `tracer` nothing is
-    traced.
+    `access` says how callers reach them, and how they are known; `accounts`, how much they may ask
+    for. Without a `tracer` nothing is traced.
     """
 
     def __init__(
@@ -44,9 +45,12 @@ class Server:
         listener: MakeListener = GrpcioListener,
         access: Access = OPEN,
         tracer: Tracer | None = None,
+        *,
+        accounts: Accounts | None = None,
     ) -> None:
         self._settings = settings
         self._access = access
+        self._accounts = accounts
         self._health = health
         self._tracer = tracer
         self._drain = Drain()
@@ -131,6 +135,7 @@ class Server:
             audit=self._audit,
             identify=self._access.callers,
             tracer=self._tracer,
+            accounts=self._accounts,
         )
         routes = compose(method_table(all_servicers), chain)
         return make(routes, self._settings, self._access.tls)
