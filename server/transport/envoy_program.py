@@ -26,8 +26,17 @@ _CONNECTION_BYTES_MAX: Final = 4 * 1024 * 1024
 _GOAWAY_S: Final = 0.5
 """Between telling a connection that it ends and taking no more calls on it: what was sent before
 its caller knew."""
+_CALLS_A_TURN: Final = 32
+"""Of what one connection has sent, the calls that are begun before others get their turn; those that
+it takes back meanwhile never begin."""
+_TAKEN_BACK_MAX: Final = 100
+"""A connection that takes back more than half of its calls at once is closed after so many."""
 DRAIN_S: Final = 1
 """How long Envoy goes on taking connections that it then sends away, once it is told to drain."""
+_RUNTIME: Final = {
+    "http.max_requests_per_io_cycle": _CALLS_A_TURN,
+    "overload.premature_reset_total_stream_count": _TAKEN_BACK_MAX,
+}
 _LOG: Final = '{"level":"%l","logger":"envoy","event":"%j","timestamp":"%Y-%m-%dT%H:%M:%S.%fZ"}'
 
 
@@ -67,6 +76,7 @@ def envoy_config(
     listener["address"] = first
     listener["additional_addresses"] = [{"address": place} for place in others]
     listener["enable_reuse_port"] = True
+    config["layered_runtime"] = {"layers": [{"name": "standings", "static_layer": _RUNTIME}]}
     listener["per_connection_buffer_limit_bytes"] = _BUFFER_BYTES_MAX
     (chain,) = listener["filter_chains"]
     (http,) = chain["filters"]

@@ -1,8 +1,9 @@
-"""What somebody does to a server who means it no good, in a process of its own and from an address of
-its own: `python -m tests.abuse.attacks NAME HOST:PORT COUNT`.
+"""What somebody does to a server who means it no good, in a process and from an address of its own:
+`python -m tests.abuse.attacks NAME HOST:PORT COUNT`.
 
-It says "ready" when it is under way, goes on until its standard input ends, and then says as JSON what
-it did and what it was told. HTTP/2 is spoken in frames made by hand: a library would keep its rules.
+It says "ready" when it is under way, goes on until its standard input ends, and then says as JSON
+what it did and what it was told. Its frames of HTTP/2 are made by hand: a whole client would keep
+the rules.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Connection:
     encoder: Encoder = field(default_factory=Encoder)
     closed: bool = False
     _next: int = -1
+    _listening: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, address: str, seen: Counter[str], hello: bytes = PREFACE + SETTINGS) -> Any:
@@ -83,7 +85,7 @@ class Connection:
     def begin(self, method: str, **more: str) -> int:
         """Sends what a call begins with, in as many frames as it needs."""
         number = self.stream()
-        block = self.encoder.encode(headers(method, **more))
+        block = self.encoder.encode(headers(method, **more), huffman=False)
         parts = [block[at : at + _FRAME_BYTES] for at in range(0, len(block), _FRAME_BYTES)]
         frames: list[Frame] = [HeadersFrame(number, parts[0])]
         frames += [ContinuationFrame(number, part) for part in parts[1:]]
@@ -99,7 +101,17 @@ class Connection:
                 frame.flags.add("END_STREAM")
             self.writer.write(frame.serialize())
 
-    async def listen(self) -> None:
+    def start(self) -> None:
+        """Listens from now on."""
+        self._listening = asyncio.create_task(self._listen())
+
+    def stop(self) -> None:
+        """Goes away."""
+        if self._listening is not None:
+            self._listening.cancel()
+        self.writer.close()
+
+    async def _listen(self) -> None:
         """Counts what comes until the end; answers pings and settings, as who is polite does."""
         decoder = Decoder()
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -163,7 +175,8 @@ async def slow_loris(address: str, count: int, seen: Counter[str], ready: asynci
         connections.append((made, stream))
 
     await _all(count, one)
-    listening = [asyncio.create_task(made.listen()) for made, _ in connections]
+    for made, _ in connections:
+        made.start()
     ready.set()
     sent = 1
     while True:
@@ -176,7 +189,6 @@ async def slow_loris(address: str, count: int, seen: Counter[str], ready: asynci
                     made.writer.write(PREFACE[sent % len(PREFACE) :][:1])
                 seen["bytes"] += 1
         sent += 1
-        assert listening
 
 
 async def rapid_reset(address: str, count: int, seen: Counter[str], ready: asyncio.Event) -> None:
@@ -190,7 +202,7 @@ async def rapid_reset(address: str, count: int, seen: Counter[str], ready: async
 async def _resets(address: str, per_s: int, seen: Counter[str]) -> None:
     while True:
         made = await Connection.open(address, seen)
-        listening = asyncio.create_task(made.listen())
+        made.start()
         made.writer.write(_reset(made, made.encoder.encode(headers("GetEntry"))))
         again = made.encoder.encode(headers("GetEntry"))
         start_s, sent = time.monotonic(), 1
@@ -203,8 +215,7 @@ async def _resets(address: str, per_s: int, seen: Counter[str]) -> None:
             with contextlib.suppress(OSError):
                 await made.writer.drain()
             await asyncio.sleep(0.005)
-        listening.cancel()
-        made.writer.close()
+        made.stop()
 
 
 def _reset(made: Connection, block: bytes) -> bytes:
@@ -217,15 +228,15 @@ async def many_streams(address: str, count: int, seen: Counter[str], ready: asyn
     """Streams of submissions that stay open and send nothing: `count` on one connection, whatever
     that may have, and as many on others that keep to 250 each.
     """
-    made: Connection
+    kept: list[Connection] = []
     for streams in (count, *[250] * (count // 250)):
         made = await Connection.open(address, seen)
-        task = asyncio.create_task(made.listen())
+        made.start()
         for _ in range(streams):
             made.begin("StreamSubmitScores")
             seen["streams"] += 1
         await made.writer.drain()
-        assert task
+        kept.append(made)
         await asyncio.sleep(0.1)
     ready.set()
     await asyncio.Event().wait()
@@ -259,7 +270,7 @@ async def _calls(
 ) -> None:
     while True:
         made = await Connection.open(address, seen)
-        listening = asyncio.create_task(made.listen())
+        made.start()
         # What a connection may send is counted in bytes; a new one begins anew.
         for _ in range(10):
             if made.closed:
@@ -269,8 +280,7 @@ async def _calls(
             with contextlib.suppress(OSError):
                 await made.writer.drain()
             await asyncio.sleep(1 / per_s)
-        listening.cancel()
-        made.writer.close()
+        made.stop()
 
 
 async def idle_connections(
@@ -300,6 +310,11 @@ ATTACKS: Final[Mapping[str, Attack]] = {
 }
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 async def _attack(name: str, address: str, count: int) -> None:
     seen: Counter[str] = Counter()
     ready = asyncio.Event()
@@ -309,12 +324,12 @@ async def _attack(name: str, address: str, count: int) -> None:
     )
     if attack.done():
         attack.result()
-    print("ready", flush=True)
+    _say("ready")
     stopped = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait([attack, stopped], return_when=asyncio.FIRST_COMPLETED)
     if attack.done():
         seen[f"ended by {attack.exception()!r}"] += 1
-    print(json.dumps(seen), flush=True)
+    _say(json.dumps(seen))
     # What is still open is closed by the kernel, all at once.
     os._exit(0)
 

@@ -153,12 +153,12 @@ async def test_others_keep_nine_tenths(
                 async with attacked(name, server.address, seen):
                     loud.append(await well_meant(stub))
             kept[name] = median(turn.per_s for turn in loud) / median(turn.per_s for turn in quiet)
-            print(
+            sys.stdout.write(
                 f"\n{transport.value:7} {name:17} {median(turn.per_s for turn in quiet):6.1f}/s ->"
                 f" {median(turn.per_s for turn in loud):6.1f}/s ({kept[name]:.0%}), p99"
                 f" {median(turn.p99_ms for turn in quiet):.1f} ->"
                 f" {median(turn.p99_ms for turn in loud):.1f} ms, worker {_memory_mib(pid)} MiB;"
-                f" {seen}"
+                f" {seen}\n"
             )
         assert server.workers() == {0: pid}
     assert {name: share for name, share in kept.items() if share < 0.9} == {}
