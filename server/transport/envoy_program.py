@@ -27,8 +27,8 @@ _GOAWAY_S: Final = 0.5
 """Between telling a connection that it ends and taking no more calls on it: what was sent before
 its caller knew."""
 _CALLS_A_TURN: Final = 32
-"""Of what one connection has sent, the calls that are begun before others get their turn; those that
-it takes back meanwhile never begin."""
+"""Of what one connection has sent, the calls that are begun before others get their turn; those
+that it takes back meanwhile never begin."""
 _TAKEN_BACK_MAX: Final = 100
 """A connection that takes back more than half of its calls at once is closed after so many."""
 DRAIN_S: Final = 1
