@@ -58,7 +58,6 @@ OF_SUPERVISORS = {"standings_worker_ends", "standings_worker_memory_bytes"}
 """tests/acceptance/test_workers.py looks at them."""
 OF_REPLICAS = {"standings_database_reads", "standings_replica_lag_seconds"}
 """tests/acceptance/test_replicas.py looks at them."""
-<<<<<<< HEAD
 OF_AUDIT = {
     "standings_audit_broken",
     "standings_audit_refused",
@@ -70,16 +69,11 @@ OF_IDENTITY = {
     "standings_tls_certificate_expire_timestamp_seconds",
 }
 """tests/acceptance/test_auth_rows.py looks at them."""
-OF_ROOMS = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS
-ELSEWHERE = OF_ROOMS | OF_SUPERVISORS | OF_REPLICAS | OF_TRACES
-ELSEWHERE |= OF_AUDIT | OF_IDENTITY
-=======
 OF_LIMITS = {"standings_limited_calls", "standings_limit_held_seconds"}
 """tests/acceptance/test_rate_limits.py looks at them."""
-ELSEWHERE = (
-    AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS | OF_SUPERVISORS | OF_REPLICAS | OF_LIMITS
-)
->>>>>>> 46346ff (Hold the limits of connections on both transports by tests)
+OF_ROOMS = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS
+ELSEWHERE = OF_ROOMS | OF_SUPERVISORS | OF_REPLICAS | OF_TRACES
+ELSEWHERE |= OF_AUDIT | OF_IDENTITY | OF_LIMITS
 USERS = range(1, 201)
 
 
