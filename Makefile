@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo demo-once chaos chaos-short soak bench bench-smoke bench-reads bench-traces \
-  pictures test fuzz check fmt gen baseline lock clean programs pgbouncer helm ghz manifests sbom \
-  licences
+  pictures test fuzz abuse check fmt gen baseline lock clean programs pgbouncer helm ghz manifests \
+  sbom licences
 
 PYTHON ?= python3
 COUNT ?= 1000000
@@ -11,6 +11,7 @@ FUZZ_FACTOR ?= 50
 RATIO ?= 0.01
 MINUTES ?= 30
 TRANSPORT ?= grpcio
+ABUSE_SECONDS ?= 5
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -46,6 +47,9 @@ test: $(INSTALLED) ## Run every test, on real servers that are started for it
 
 fuzz: $(INSTALLED) ## Send damaged messages, tokens and files, FUZZ_FACTOR times as many as the tests do
 	FUZZ_FACTOR=$(FUZZ_FACTOR) $(BIN)/pytest tests/fuzz
+
+abuse: $(INSTALLED) ## Abuse a server in six ways, and print what other callers keep meanwhile
+	ABUSE_SECONDS=$(ABUSE_SECONDS) $(BIN)/pytest -s tests/abuse
 
 # Quick things first: the first failure ends it.
 check: $(INSTALLED) $(GEN_INSTALLED) ## Run every check that is no test

@@ -20,6 +20,7 @@ from bootstrap.audit_settings import AuditSettings
 from bootstrap.chaos_settings import ChaosSettings
 from bootstrap.client_settings import ClientSettings
 from bootstrap.identity_settings import IdentitySettings
+from bootstrap.limit_settings import LimitSettings
 from bootstrap.read_settings import ReadSettings
 from bootstrap.server_settings import ServerSettings
 from bootstrap.trace_settings import TraceSettings
@@ -97,6 +98,7 @@ class Settings(BaseModel):
     redis: RedisSettings = RedisSettings()
     server: ServerSettings = ServerSettings()
     identity: IdentitySettings = IdentitySettings()
+    limits: LimitSettings = LimitSettings()
     client: ClientSettings = ClientSettings()
     reads: ReadSettings = ReadSettings()
     watch: WatchSettings = WatchSettings()

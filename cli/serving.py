@@ -35,6 +35,7 @@ from server.identity.access import access_of
 from server.levers.fleet import FleetSync
 from server.levers.levers import levers_of
 from server.levers.measuring import measure_levers
+from server.limits.accounts import accounts_of
 from server.metrics_endpoint import served
 from server.transport.grpcio import GrpcioListener
 from server.transport.listener import MakeListener
@@ -89,7 +90,15 @@ async def serving(
         )
         shipping = AuditShipping(container.audit.ship, settings.state.directory)
         use_cases = _use_cases(container, settings, fleet)
-        server = Server(use_cases, settings.server, health, listener, access, tracer)
+        accounts = accounts_of(
+            settings.limits,
+            settings.server,
+            settings.state.directory,
+            asked=access.callers is not None,
+        )
+        server = Server(
+            use_cases, settings.server, health, listener, access, tracer, accounts=accounts
+        )
         try:
             await server.start()
         except RuntimeError as error:

@@ -15,6 +15,7 @@ from server.audit.refusals import Refusals
 from server.drain import Drain
 from server.health import Health, HealthServicer
 from server.identity.access import OPEN, Access
+from server.limits.accounts import Accounts
 from server.reflection import ReflectionServicer
 from server.rpc.admin_servicer import AdminServicer
 from server.rpc.boards_servicer import BoardsServicer
@@ -33,8 +34,8 @@ _HURRIED_GRACE_S: Final = 1.0
 class Server:
     """All listeners, started and ended together. `health` is for whoever proves the stores;
     `listener` makes the one for games. That for operators depends on nothing but this process.
-    `access` says how callers reach them, and how they are known. Without a `tracer` nothing is
-    traced.
+    `access` says how callers reach them, and how they are known; `accounts`, how much they may ask
+    for. Without a `tracer` nothing is traced.
     """
 
     def __init__(
@@ -45,9 +46,12 @@ class Server:
         listener: MakeListener = GrpcioListener,
         access: Access = OPEN,
         tracer: Tracer | None = None,
+        *,
+        accounts: Accounts | None = None,
     ) -> None:
         self._settings = settings
         self._access = access
+        self._accounts = accounts
         self._health = health
         self._tracer = tracer
         self._drain = Drain()
@@ -149,5 +153,6 @@ class Server:
             refusals=self._refusals,
             identify=self._access.callers,
             tracer=self._tracer,
+            accounts=self._accounts,
         )
         return compose(method_table(servicers), chain)

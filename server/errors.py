@@ -22,8 +22,18 @@ class TooManyCalls(StandingsError):
     reason = "TOO_MANY_CALLS"
     retry_after_ms: ClassVar[int] = 200
 
-    def __init__(self) -> None:
-        super().__init__("too many calls are in progress")
+    def __init__(self, description: str = "too many calls are in progress") -> None:
+        super().__init__(description)
+
+
+class RateLimited(StandingsError):
+    """The caller has asked for more than it may in this time; come back later."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, *, retry_after_ms: int) -> None:
+        super().__init__("the caller asks for more than its rate")
+        self.retry_after_ms = retry_after_ms
 
 
 class NotRead(Unavailable):

@@ -25,6 +25,16 @@ TASKS: Final = Gauge(
     "standings_tasks", "Tasks of the workers' event loops.", multiprocess_mode="livesum"
 )
 REFUSED: Final = Counter("standings_calls_refused", "Calls refused for want of room.", ["reason"])
+LIMITED: Final = Counter(
+    "standings_limited_calls",
+    "Calls refused because their caller had its share; for long: too low a rate, or a flood.",
+    ["role", "kind", "reason"],
+)
+LIMIT_HELD_SECONDS: Final = Counter(
+    "standings_limit_held_seconds",
+    "For how long streams of submissions were not read, because their caller had its share.",
+    ["role"],
+)
 READS: Final = Counter(
     "standings_reads", "Reads by where they were answered.", ["method", "source"]
 )

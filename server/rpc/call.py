@@ -9,6 +9,7 @@ from typing import Final
 
 from core.tracing import Span
 from server.identity.identity import ANONYMOUS, Identity
+from server.limits.accounts import Account
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="")
 """The id of the call that runs here, for log lines below the servicers."""
@@ -22,7 +23,7 @@ class CallContext:
     lower-case keys; of a repeated key the last value stays. `evidence` is what the transport itself
     knows of the caller: the URIs of a certificate that it has verified, none without one. The chain
     sets `request_id`, `span` where the call is traced and, where callers are asked who they are,
-    `identity`.
+    `identity`; `account` where they are limited.
     """
 
     deadline_s: float | None
@@ -32,6 +33,7 @@ class CallContext:
     evidence: tuple[str, ...] = ()
     identity: Identity = ANONYMOUS
     span: Span | None = None
+    account: Account | None = None
 
 
 def actor_of(call: CallContext) -> str:

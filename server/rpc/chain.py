@@ -7,9 +7,11 @@
     error map     exceptions become RpcFailure; nothing above it sees one
     refusals      records who was refused what is audited
     identity      finds out who calls, and whether the policy permits it
+    limits        refuses callers beyond their share
     in flight     refuses calls beyond what this worker holds
     deadline      ends the call when its time is spent
     decode        bytes to message, and the answer back to bytes
+    costs         takes from a caller's share what the call asks for
     scope         keeps callers to their own boards and users
     audit         records what is to be, before it is done
     sources       counts where reads were answered

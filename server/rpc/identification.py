@@ -75,7 +75,7 @@ class Identification:
         callers = self._identify
         if callers is None:
             return None
-        roles, boards = POLICY[method.path]
+        roles, _, boards = POLICY[method.path]
         if roles is None:
             return _nobody
         all_boards = boards is Boards.ALL

@@ -15,6 +15,8 @@ from core.errors import DeadlineSpent
 from core.tracing import Tracer
 from resilience.deadline import DEADLINE_S
 from server.errors import TooManyCalls
+from server.limits.accounts import Accounts
+from server.limits.links import Costs, Limits
 from server.rpc.access_log import AccessLog
 from server.rpc.call import REQUEST_ID, CallContext
 from server.rpc.chain import Interceptor, StreamHandler, UnaryHandler
@@ -40,9 +42,11 @@ def default_chain(
     refusals: Interceptor,
     identify: Identify | None = None,
     tracer: Tracer | None = None,
+    accounts: Accounts | None = None,
 ) -> tuple[Interceptor, ...]:
     """The chain of a listener, outermost first; the calls of all its methods count together.
-    Without `identify` nobody is asked who calls, without a `tracer` nothing is traced.
+    Without `identify` nobody is asked who calls, without `accounts` nobody is limited, without a
+    `tracer` nothing is traced.
     """
     return (
         RequestId(),
@@ -52,9 +56,11 @@ def default_chain(
         ErrorMap(),
         refusals,
         Identification(identify),
+        Limits(accounts),
         InFlight(in_flight_max),
         Deadline(deadline_max_s),
         Decode(),
+        Costs(),
         Confinement(asked=identify is not None),
         audit,
         Sources(),

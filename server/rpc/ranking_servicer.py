@@ -67,6 +67,7 @@ class RankingServicer:
             use_cases.new_submission_id,
             self.drain,
             call.identity,
+            call.account,
         )
         async with aclosing(stream.answers()) as answers:
             async for answer in answers:

@@ -22,6 +22,7 @@ from core import errors
 from server.errors import (
     FaultsDisabled,
     PermissionDenied,
+    RateLimited,
     TooManyCalls,
     Unauthenticated,
     UnknownBreaker,
@@ -64,6 +65,7 @@ _RULES: Final[Mapping[type[BaseException], Rule]] = {
     FaultsDisabled: Rule(StatusCode.FAILED_PRECONDITION, logging.INFO),
     errors.TooManyWatches: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.INFO),
     errors.QueueFull: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.WARNING),
+    RateLimited: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.WARNING),
     TooManyCalls: Rule(StatusCode.RESOURCE_EXHAUSTED, logging.WARNING),
     errors.Unavailable: Rule(StatusCode.UNAVAILABLE, logging.WARNING),
     errors.Draining: Rule(StatusCode.UNAVAILABLE, logging.INFO),
@@ -163,7 +165,8 @@ def to_status_proto(error: Exception, *, within: str = "", request_id: str = "")
 def _retry_after_ms(error: Exception) -> int | None:
     """After how long the call may be tried again; None where trying again helps nobody."""
     if isinstance(
-        error, errors.Unavailable | errors.QueueFull | errors.TooManyWatches | TooManyCalls
+        error,
+        errors.Unavailable | errors.QueueFull | errors.TooManyWatches | RateLimited | TooManyCalls,
     ):
         return error.retry_after_ms
     return None

@@ -3,7 +3,8 @@
 A reader task takes messages while fewer than UNACKNOWLEDGED_MAX submissions are unacknowledged,
 puts each in line before it reads the next, and starts a task that waits for its results. A
 submission counts until its answer was taken over by the transport, so a caller who does not read
-answers stops the reading, and nothing piles up here. A full queue stops the reading too.
+answers stops the reading, and nothing piles up here. A full queue stops the reading too, and so
+does a caller's own rate.
 
 Whatever ends a stream early (a malformed message, a failed write, the worker's going away) only
 stops the reading: what was read is finished and answered, and then the stream fails with the
@@ -22,6 +23,8 @@ from core.submit_scores import SubmitResults, SubmitScores
 from core.types import Submission
 from server.drain import Drain
 from server.identity.identity import ANONYMOUS, Identity
+from server.identity.policy import Kind
+from server.limits.accounts import Account
 from server.rpc.codec.submissions import decode_submissions, encode_submit_results
 from standings.v1 import ranking_service_pb2 as pb
 
@@ -39,7 +42,9 @@ class SubmitStream:
         new_submission_id: Callable[[], str],
         drain: Drain,
         caller: Identity = ANONYMOUS,
+        account: Account | None = None,
     ) -> None:
+        self._account = account
         self._caller = caller
         self._requests = requests
         self._submit_scores = submit_scores
@@ -80,9 +85,13 @@ class SubmitStream:
         try:
             while True:
                 await self._room.wait()
+                if self._account is not None:
+                    await self._account.room(Kind.WRITES)
                 request = await anext(self._requests, None)
                 if request is None:
                     return
+                if self._account is not None:
+                    self._account.owe(Kind.WRITES, max(1, len(request.submissions)))
                 items = decode_submissions(
                     request.submissions, self._new_submission_id, self._caller
                 )

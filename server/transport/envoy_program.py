@@ -29,8 +29,15 @@ its caller knew."""
 _CALLS_JUDGED: Final = 2**32
 """After so many a connection is cut off, with all its calls, if half of them were given up within a
 second. With Envoy's own 500 that is just when there is much to do and deadlines are short."""
+_CALLS_A_TURN: Final = 32
+"""Of what one connection has sent, the calls that are begun before others get their turn; those
+that it takes back meanwhile never begin."""
 DRAIN_S: Final = 1
 """How long Envoy goes on taking connections that it then sends away, once it is told to drain."""
+_RUNTIME: Final = {
+    "http.max_requests_per_io_cycle": _CALLS_A_TURN,
+    "overload.premature_reset_total_stream_count": _CALLS_JUDGED,
+}
 _LOG: Final = '{"level":"%l","logger":"envoy","event":"%j","timestamp":"%Y-%m-%dT%H:%M:%S.%fZ"}'
 
 
@@ -65,13 +72,12 @@ def envoy_config(
     server = PyvoyServer(app, lifespan=True, loop="uvloop")
     config: dict[str, Any] = server.get_envoy_config()
     config["admin"] = {"address": {"pipe": {"path": admin, "mode": 0o600}}}
-    limits = {"overload.premature_reset_total_stream_count": _CALLS_JUDGED}
-    config["layered_runtime"] = {"layers": [{"name": "limits", "static_layer": limits}]}
     (listener,) = config["static_resources"]["listeners"]
     first, *others = _places(settings.address)
     listener["address"] = first
     listener["additional_addresses"] = [{"address": place} for place in others]
     listener["enable_reuse_port"] = True
+    config["layered_runtime"] = {"layers": [{"name": "standings", "static_layer": _RUNTIME}]}
     listener["per_connection_buffer_limit_bytes"] = _BUFFER_BYTES_MAX
     (chain,) = listener["filter_chains"]
     (http,) = chain["filters"]

@@ -69,9 +69,11 @@ OF_IDENTITY = {
     "standings_tls_certificate_expire_timestamp_seconds",
 }
 """tests/acceptance/test_auth_rows.py looks at them."""
+OF_LIMITS = {"standings_limited_calls", "standings_limit_held_seconds"}
+"""tests/acceptance/test_rate_limits.py looks at them."""
 OF_ROOMS = AFTER_A_DEATH | OF_OPERATORS | OF_GUARDS | OF_BUGS
 ELSEWHERE = OF_ROOMS | OF_SUPERVISORS | OF_REPLICAS | OF_TRACES
-ELSEWHERE |= OF_AUDIT | OF_IDENTITY
+ELSEWHERE |= OF_AUDIT | OF_IDENTITY | OF_LIMITS
 USERS = range(1, 201)
 
 

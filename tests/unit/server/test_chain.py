@@ -136,7 +136,8 @@ def test_the_order_of_the_chain() -> None:
 
     assert names == [
         *("request id", "access log", "measure", "error map", "refusals"),
-        *("identity", "in flight", "deadline", "decode", "scope", "audit", "sources"),
+        *("identity", "limits", "in flight", "deadline", "decode", "costs", "scope"),
+        *("audit", "sources"),
     ]
     check_order(chain())
 
