@@ -33,7 +33,7 @@ _CALLERS_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 """A caller's own id is kept only if it cannot forge a log line."""
 
 
-def default_chain(
+def default_chain(  # noqa: PLR0913 - one for each link
     *,
     in_flight_max: int,
     deadline_max_s: float,
