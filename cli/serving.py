@@ -90,12 +90,7 @@ async def serving(
         )
         shipping = AuditShipping(container.audit.ship, settings.state.directory)
         use_cases = _use_cases(container, settings, fleet)
-        accounts = accounts_of(
-            settings.limits,
-            settings.server,
-            settings.state.directory,
-            asked=access.callers is not None,
-        )
+        accounts = accounts_of(settings, asked=access.callers is not None)
         server = Server(
             use_cases, settings.server, health, listener, access, tracer, accounts=accounts
         )

@@ -7,11 +7,11 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from bootstrap.limit_settings import KINDS, LimitSettings
 from bootstrap.server_settings import ServerSettings
+from bootstrap.settings import Settings
 from server import metrics
 from server.errors import RateLimited, TooManyCalls
 from server.identity.identity import ANONYMOUS, Identity, Role
@@ -128,12 +128,11 @@ class Accounts:
 _AS_GAME_SERVER: Final = frozenset({Role.GAME_SERVER})
 
 
-def accounts_of(
-    settings: LimitSettings, server: ServerSettings, directory: Path, *, asked: bool
-) -> Accounts | None:
-    """The accounts that settings ask for, shared by the workers that have that directory; None
-    where nobody is limited. `asked`: whether callers are asked who they are.
+def accounts_of(settings: Settings, *, asked: bool) -> Accounts | None:
+    """The accounts that settings ask for, shared by the workers of the state directory; None where
+    nobody is limited. `asked`: whether callers are asked who they are.
     """
-    if not asked and not settings.anonymous:
+    if not asked and not settings.limits.anonymous:
         return None
-    return Accounts(settings, server, SharedTimes.open(directory / _FILE))
+    shared = SharedTimes.open(settings.state.directory / _FILE)
+    return Accounts(settings.limits, settings.server, shared)

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 
 from bootstrap.limit_settings import LimitSettings
 from bootstrap.server_settings import ServerSettings
+from bootstrap.settings import Settings, StateSettings
 from server.drain import Drain
 from server.errors import RateLimited
 from server.health import Health, HealthServicer
@@ -240,9 +241,10 @@ async def test_a_bounded_number_of_callers_is_remembered() -> None:
 
 def test_nobody_is_limited_where_nobody_is_asked(tmp_path: Any) -> None:
     """Unless that is wanted: then each host has the limits of a game server."""
-    server = ServerSettings()
-    assert accounts_of(LimitSettings(), server, tmp_path, asked=False) is None
-    given = accounts_of(LimitSettings(anonymous=True), server, tmp_path, asked=False)
+    state = StateSettings(directory=tmp_path)
+    assert accounts_of(Settings(state=state), asked=False) is None
+    limits = LimitSettings(anonymous=True)
+    given = accounts_of(Settings(state=state, limits=limits), asked=False)
     assert given is not None
 
     here = given.of(ANONYMOUS, "ipv4:10.0.0.1:5000")
