@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+import psycopg
 import pytest
 
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
@@ -103,10 +104,14 @@ async def test_messages_metadata_and_streams(
 async def test_no_call_has_more_time_than_the_server_gives(
     database: str, redis_cluster: EmbeddedRedisCluster, transport: Transport, tmp_path: Path
 ) -> None:
-    """Whatever time it came with."""
-    async with served(
-        tmp_path, database, redis_cluster, transport, STANDINGS_SERVER_DEADLINE_MAX_S="0.0001"
-    ) as channel:
+    """Whatever time it came with: here it would wait for a lock as long as that is held."""
+    async with (
+        served(
+            tmp_path, database, redis_cluster, transport, STANDINGS_SERVER_DEADLINE_MAX_S="0.5"
+        ) as channel,
+        await psycopg.AsyncConnection.connect(database) as holder,
+    ):
+        await holder.execute("lock table boards in access exclusive mode")
         call = channel.unary_unary(SUBMIT)(GOOD.SerializeToString(), timeout=20)
         assert await code_of(call) == "DEADLINE_EXCEEDED"
 
