@@ -85,6 +85,9 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 env=program.environment,
                 pass_fds=(theirs.fileno(),),
+                # What any Python ignores, SIGXFSZ above all, an Envoy ignores only if it is told so
+                # here: it would die of the first file that may not grow.
+                restore_signals=False,
                 # Ctrl-C in a terminal goes to a whole session; workers are stopped in order.
                 start_new_session=True,
             )
