@@ -30,15 +30,17 @@ _READ: Final = {
     "uvloop": "MIT OR Apache-2.0",
 }
 PERMISSIVE: Final = frozenset(
-    {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "PSF-2.0"}
+    {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"}
 )
 """What may be used by the way."""
 ARGUED: Final = {
+    "certifi": "MPL-2.0",
     "psycopg": "LGPL-3.0-only",
     "psycopg-binary": "LGPL-3.0-only",
     "psycopg-pool": "LGPL-3.0-only",
 }
-"""What was thought about: unchanged, and loaded as a library that anybody can exchange."""
+"""What was thought about: unchanged, and loaded as a library that anybody can exchange; of certifi
+a list of authorities."""
 
 _PAGE: Final = """\
 # Licences
@@ -46,7 +48,7 @@ _PAGE: Final = """\
 What the image installs (`requirements/runtime.txt`, the extra `envoy` included), written by
 `make licences` from the metadata of the packages. A test holds that this page is current, and that
 nothing is in it whose licence is unknown or asks for more than to be named; psycopg, under the
-LGPL, is used unchanged and can be exchanged by whoever has the image. `make sbom` writes the same
+LGPL, and certifi, under the MPL, are used unchanged and can be exchanged by whoever has the image. `make sbom` writes the same
 as CycloneDX.
 
 | package | version | licence |

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.snapshots import (
@@ -70,6 +70,7 @@ def bounds_hold(snapshot: Snapshot, keys: list[bytes], cutoffs: list[bytes], wri
     return True
 
 
+@settings(deadline=None)
 @given(**_seasons)
 def test_bounds_hold_the_truth(count: int, steps: int, top_rows_max: int, seed: int) -> None:
     """Of every cutoff, in every shard, and exactly where the first entries reach so far."""

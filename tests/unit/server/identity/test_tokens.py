@@ -189,7 +189,7 @@ def test_only_bearer_tokens_are_taken(verifying: Verifying, value: str) -> None:
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_whatever_comes_nothing_else_is_raised(text: str) -> None:
     """Random text is refused as everything else is."""
     tokens = Tokens(_SETTINGS, _Fixed(), UsedTokens(Path("/nonexistent"), Clock()), Clock())
@@ -204,7 +204,7 @@ def test_whatever_comes_nothing_else_is_raised(text: str) -> None:
         max_leaves=8,
     )
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_whatever_the_claims_are_nothing_else_is_raised(value: object) -> None:
     """Each claim of a well-signed token may be anything."""
     tokens = Tokens(_SETTINGS, _Fixed(), UsedTokens(Path("/nonexistent"), Clock()), Clock())
