@@ -48,8 +48,8 @@ _PAGE: Final = """\
 What the image installs (`requirements/runtime.txt`, the extra `envoy` included), written by
 `make licences` from the metadata of the packages. A test holds that this page is current, and that
 nothing is in it whose licence is unknown or asks for more than to be named; psycopg, under the
-LGPL, and certifi, under the MPL, are used unchanged and can be exchanged by whoever has the image. `make sbom` writes the same
-as CycloneDX.
+LGPL, and certifi, under the MPL, are used unchanged and can be exchanged by whoever has the image.
+`make sbom` writes the same as CycloneDX.
 
 | package | version | licence |
 |---|---|---|
