@@ -94,7 +94,7 @@ class Servers:
         """
         end_s = time.monotonic() + timeout_s
         port = int(self.address.rpartition(":")[2])
-        while len(self.workers()) != worker_count or len(_listeners(port)) < worker_count:
+        while len(self.workers()) != worker_count or self._listening(port) < worker_count:
             if time.monotonic() > end_s:
                 return False
             await asyncio.sleep(_LOOK_S)
@@ -128,6 +128,11 @@ class Servers:
         """The most probes that a breaker of any worker ever let through at once. Raises OSError."""
         return int(await asyncio.to_thread(measured, self._metrics_address, _PROBES_MOST))
 
+    def _listening(self, port: int) -> int:
+        """How many workers listen on a port, each by however many sockets."""
+        listeners = {f"socket:[{inode}]" for inode in _listeners(port)}
+        return sum(not listeners.isdisjoint(_sockets(worker)) for worker in self.workers())
+
     def _vitals(self) -> Vitals:
         tasks = measured(self._metrics_address, _TASKS)
         workers = self.workers()
@@ -151,6 +156,16 @@ def _children(pid: int) -> Sequence[int]:
             if int(parent) == pid and state != "Z":
                 found.append(int(stat.parent.name))
     return sorted(found)
+
+
+def _sockets(pid: int) -> set[str]:
+    """What the descriptors of a process lead to, by name."""
+    names = set()
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                names.add(str(descriptor.readlink()))
+    return names
 
 
 def _listeners(port: int) -> Sequence[str]:

@@ -39,6 +39,8 @@ Steps: TypeAlias = Generator[None, None, ResultT]
 _CANCEL_S: Final = 1.0
 _FINE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 _PREPARED: Final = "_standings_prepared"
+_cancelling: Final[set[asyncio.Future[None]]] = set()
+"""The loop itself holds tasks weakly."""
 
 
 class Talk:
@@ -159,17 +161,33 @@ def _take_back(talk: Talk) -> Steps[None]:
 async def run(
     connection: psycopg.AsyncConnection[Any], steps_of: Callable[[Talk], Steps[ResultT]]
 ) -> ResultT:
-    """What the steps return. If it is cancelled, they are over and the connection is closed."""
+    """What the steps return. If it is cancelled, they are over, and the connection is closed."""
     exchange = _Exchange[ResultT](connection.pgconn, steps_of(Talk(connection)))
     try:
         return await exchange.done
     except asyncio.CancelledError:
         exchange.end()
-        # So that it lets go of its locks at once.
+        try:
+            await _begin_to_cancel(connection)
+        finally:
+            connection.pgconn.finish()
+        raise
+
+
+async def _begin_to_cancel(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Has the server let go of its locks at once. The end of it is not waited for: a frozen server
+    does not come to it.
+    """
+
+    async def cancel() -> None:
         with suppress(psycopg.Error):
             await connection.cancel_safe(timeout=_CANCEL_S)
-        connection.pgconn.finish()
-        raise
+
+    cancelling = asyncio.ensure_future(cancel())
+    _cancelling.add(cancelling)
+    cancelling.add_done_callback(_cancelling.discard)
+    # From its first step on it needs the connection no more.
+    await asyncio.sleep(0)
 
 
 class _Exchange(Generic[ResultT]):

@@ -166,7 +166,12 @@ class PostgresLedger:
         async def run(connection: Connection) -> Sequence[_Told]:
             return await self._run(connection, arrival, waves, patient=patient)
 
-        return await until_no_twin(self._write, run, timeout_s=self._write_timeout_s * len(waves))
+        return await until_no_twin(
+            self._write,
+            run,
+            timeout_s=self._write_timeout_s * len(waves),
+            checkout_s=self._arrival_s() if arrival.number is None else None,
+        )
 
     async def _run(
         self,
@@ -181,12 +186,16 @@ class PostgresLedger:
 
         if arrival.number is not None:
             return await converse(connection, steps)
-        # All other flushes wait for it, and it waits for no disk: a server that does not answer it
-        # is found out by it, within a second.
-        limit_s = self._write.patience_s(self._write_timeout_s / 4)
-        async with asyncio.timeout(limit_s) as bound:
+        async with asyncio.timeout(self._arrival_s()) as bound:
             arrival.bound = bound
             return await converse(connection, steps)
+
+    def _arrival_s(self) -> float:
+        """What it may take to get a connection, and then an arrival number. All other flushes wait
+        for it, and it waits for no disk: a server that does not answer is found out by it, within
+        a second.
+        """
+        return self._write.patience_s(self._write_timeout_s / 4)
 
     def _steps(
         self, talk: Talk, arrival: _Arrival, waves: Sequence[Sequence[Placed]], *, patient: bool

@@ -80,16 +80,18 @@ class Pool:
         *,
         timeout_s: float,
         idempotent: bool,
+        checkout_s: float | None = None,
     ) -> ResultT:
         """What some work on a connection gives, within `timeout_s` and the caller's deadline; a
-        second time where the connection was lost and it is `idempotent`.
+        second time where the connection was lost and it is `idempotent`. `checkout_s`: how long it
+        may take to get a connection; None: as the pool has it.
 
         Raises LedgerUnavailable, QueueFull, WriteConflict, and what the database says of the data.
         """
 
         async def run() -> ResultT:
             try:
-                async with self.connection() as connection:
+                async with self.connection(checkout_s) as connection:
                     return await work(connection)
             except PoolTimeout as error:
                 # The server holds on to all of them.

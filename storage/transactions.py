@@ -33,17 +33,23 @@ async def transact(
 
 
 async def until_no_twin(
-    pool: Pool, run: Callable[[Connection], Coroutine[Any, Any, _T]], *, timeout_s: float
+    pool: Pool,
+    run: Callable[[Connection], Coroutine[Any, Any, _T]],
+    *,
+    timeout_s: float,
+    checkout_s: float | None = None,
 ) -> _T:
     """Runs a transaction; again after a committed twin and, once, on a new connection.
 
     It must be harmless to run it again also where its first end is unknown. Whatever the
-    network does, it ends: `timeout_s` is for its statements. Raises LedgerUnavailable,
-    WriteConflict, and what the database says of the data itself.
+    network does, it ends: `timeout_s` is for its statements, `checkout_s` as in `Pool.run`. Raises
+    LedgerUnavailable, WriteConflict, and what the database says of the data itself.
     """
     for _ in range(_RUNS_MAX):
         try:
-            return await pool.run(run, timeout_s=timeout_s + PATIENCE_S, idempotent=True)
+            return await pool.run(
+                run, timeout_s=timeout_s + PATIENCE_S, idempotent=True, checkout_s=checkout_s
+            )
         except pg.UniqueViolation:
             continue
     raise LedgerUnavailable
