@@ -10,12 +10,11 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-import psycopg
 import pytest
 
 from bootstrap.embedded.waiting import until
@@ -41,9 +40,8 @@ from standings_client import Board as ClientBoard
 from standings_client import Operator as ClientOperator
 from standings_client import Submission
 from storage import ledger
+from storage.exchange import Steps, Talk
 from storage.ledger import PostgresLedger
-from storage.pool import Pool
-from storage.transactions import transact
 from tests.fakes.making import board_spec, submission
 from tests.fixtures.keeping import Kept
 from tests.fixtures.server import RunningServer
@@ -154,18 +152,15 @@ async def test_found_acknowledged_before_the_commit(
     """Every fifth transaction is rolled back after its callers were promised it."""
     flushes = itertools.count(1)
 
-    async def hasty(pool: Pool, work: Callable[[Any], Any], *, timeout_s: float) -> Any:
-        promised = []
+    def hasty(talk: Talk, work: Steps[Any]) -> Steps[Any]:
+        promised = yield from work
+        talk.command(b"rollback" if next(flushes) % 5 == 0 else b"commit")
+        talk.sync()
+        yield from talk.done()
+        yield from talk.synced()
+        return promised
 
-        async def promise(connection: Any) -> None:
-            promised.append(await work(connection))
-            if next(flushes) % 5 == 0:
-                raise psycopg.Rollback
-
-        await transact(pool, promise, timeout_s=timeout_s)
-        return promised[-1]
-
-    monkeypatch.setattr(ledger, "transact", hasty)
+    monkeypatch.setattr(ledger, "transaction", hasty)
 
     verdict = await arena.play()
 
@@ -180,10 +175,12 @@ async def test_found_one_in_a_thousand_dropped(
     numbers = itertools.count(1)
     record = PostgresLedger.record
 
-    async def forgetful(own: PostgresLedger, flush: Flush) -> FlushResult:
+    async def forgetful(
+        own: PostgresLedger, flush: Flush, arrived: Callable[[], object] = lambda: None
+    ) -> FlushResult:
         dropped = [item for item in flush.placed if next(numbers) % 1_000 == 0]
         kept = [item for item in flush.placed if item not in dropped]
-        result = await record(own, Flush(flush.arrival, kept))
+        result = await record(own, Flush(flush.arrival, kept), arrived)
         for item in dropped:
             neighbour: Any = result.results[kept[0].place]
             told = replace(neighbour, submission_id=item.submission.submission_id)
@@ -201,8 +198,10 @@ async def test_found_applied_twice(arena: Arena, monkeypatch: pytest.MonkeyPatch
     """An increment counts double now and then."""
     record = PostgresLedger.record
 
-    async def generous(own: PostgresLedger, flush: Flush) -> FlushResult:
-        result = await record(own, flush)
+    async def generous(
+        own: PostgresLedger, flush: Flush, arrived: Callable[[], object] = lambda: None
+    ) -> FlushResult:
+        result = await record(own, flush, arrived)
         async with own._write.connection() as connection:
             first = flush.placed[0]
             await connection.execute(
