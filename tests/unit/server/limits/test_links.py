@@ -70,7 +70,8 @@ def routes(fakes: Fakes, given: Accounts | None) -> Mapping[str, Route]:
         in_flight_max=10,
         deadline_max_s=60,
         slow_call_s=60,
-        audit=_NoAudit(),
+        audit=_NoAudit("audit"),
+        refusals=_NoAudit("refusals"),
         identify=Callers(),
         accounts=given,
     )
