@@ -14,9 +14,8 @@ from cachetools import LRUCache
 from core.types import SHARD_COUNT
 
 _SEASONS_MAX: Final = 4096
-_DEVIATIONS: Final = 3
-"""So many standard deviations more than its mean: of 50 reads about one has to ask a shard again,
-which costs less than what more rows of every shard would cost the others."""
+_DEVIATIONS: Final = 4
+"""So many standard deviations more than its mean: a shard has that one time in 30,000."""
 
 
 class ShardCounts:
@@ -50,4 +49,4 @@ class ShardCounts:
         """
         share = max(self.shares(season_number))
         mean = wanted * share
-        return min(wanted, ceil(mean + _DEVIATIONS * sqrt(mean * (1 - share)) + 1))
+        return min(wanted, ceil(mean + _DEVIATIONS * sqrt(mean * (1 - share)) + 2))

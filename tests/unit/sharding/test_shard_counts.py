@@ -22,7 +22,7 @@ def test_a_quota_is_never_more_than_is_wanted() -> None:
     """Nothing wanted is nothing asked; of a few all, of many about a sixteenth."""
     counts = ShardCounts()
 
-    assert [counts.quota(1, wanted) for wanted in (0, 1, 2, 1000)] == [0, 1, 2, 87]
+    assert [counts.quota(1, wanted) for wanted in (0, 1, 2, 1000)] == [0, 1, 2, 96]
 
 
 def test_a_quota_follows_the_fullest_shard() -> None:
@@ -32,12 +32,12 @@ def test_a_quota_follows_the_fullest_shard() -> None:
     counts.note(2, [25] * 2 + [0] * 14)
 
     assert counts.quota(1, 100) == 100
-    assert counts.quota(2, 100) == 66
+    assert counts.quota(2, 100) == 72
 
 
 @pytest.mark.parametrize("wanted", [10, 100, 1000])
 def test_a_quota_is_enough_nearly_always(wanted: int) -> None:
-    """Of 2,000 pages of entries given to shards at random few need more of one shard."""
+    """Of 2,000 pages of entries given to shards at random hardly any needs more of one shard."""
     rng = random.Random(1)
     quota = ShardCounts().quota(1, wanted)
     short = 0
@@ -45,4 +45,4 @@ def test_a_quota_is_enough_nearly_always(wanted: int) -> None:
         shards = rng.choices(range(16), k=wanted)
         short += max(shards.count(shard) for shard in range(16)) > quota
 
-    assert short <= 80
+    assert short <= 4
