@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.errors import EntryNotFound
 from core.ports import IndexedEntry, KeyRange, Window
@@ -38,18 +38,17 @@ class ListEntriesAround:
         between them; what is missing at one end of the board comes from the other side.
 
         The place of a result is after all entries with it. Cost in round trips to the index: two
-        around a user, one around a result, one more where a shard holds very many of the entries,
-        all that again where the board ends within the window;
-        one more for competition ranks where equals of the first entry stand before it, and in
-        PostgreSQL for full entries. Raises BoardNotFound, SeasonNotFound, EntryNotFound, also for
-        a hidden entry of anybody but the viewer, and Unavailable where the index cannot answer,
-        or not as fresh as wanted.
+        around a user, one around a result; one more where a shard holds very many of the entries,
+        where the board ends within the window, and for competition ranks where equals of the first
+        entry stand before it; one in PostgreSQL for full entries. Raises BoardNotFound,
+        SeasonNotFound, EntryNotFound, also for a hidden entry of anybody but the viewer, and
+        Unavailable where the index cannot answer, or not as fresh as wanted.
         """
         question = await self.reading.question(board_id, options)
         own, window = await self._around(question, center, above, below)
         if len(window.above) < above or len(window.below) < below:
             # An end of the board is near: the other side may have to give everything.
-            own, window = await self._around(question, center, above + below, above + below)
+            own, window = await self._further(question, center, own, above + below)
         if own is not None and own.hidden and center != options.viewer_user_id:
             raise EntryNotFound
         run = _run(own, window, above=above, below=below)
@@ -62,6 +61,25 @@ class ListEntriesAround:
         if isinstance(center, ScorePoint):
             return None, await self._around_point(question, center, above + 1, below)
         return await self._around_user(question, center, above + 1, below)
+
+    async def _further(
+        self, question: Question, center: int | ScorePoint, own: IndexedEntry | None, reach: int
+    ) -> tuple[IndexedEntry | None, Window]:
+        """The same with so many entries on both sides."""
+        if own is not None:
+            # Its key is known by now, which saves a round trip if it still stands there.
+            window = await question.entries.window(
+                question.season.number,
+                own.key,
+                above=reach + 1,
+                below=reach + 1,
+                within=KeyRange(),
+                fresh=question.fresh,
+            )
+            others = [row for row in window.below if row[0] != own.key]
+            if own.hidden or len(others) < len(window.below):
+                return own, replace(window, below=others[:reach])
+        return await self._around(question, center, reach, reach)
 
     async def _around_point(
         self, question: Question, point: ScorePoint, above: int, below: int

@@ -331,12 +331,9 @@ async def test_a_range_of_scores_keeps_the_ranks_of_the_board(
 async def test_neighbours_are_exact_everywhere(
     million: BigBoard, trips: RoundTrips, above: int, below: int, mode: Mode
 ) -> None:
-    """Around the first, the last and random users; the window is full at both ends too, where it
-    takes a second look.
-    """
+    """Around the first, the last and random users; the window is full at both ends too."""
     shared = 1 if mode == COMPETITION else 0
-    ends = [0, 1, 4, ENTRIES - 3, ENTRIES - 1]
-    places = [*ends, *random.Random(4).sample(range(1000, ENTRIES - 1000), 25)]
+    places = [0, 1, 4, ENTRIES - 3, ENTRIES - 1, *random.Random(4).sample(range(ENTRIES), 25)]
     taken = []
     for place in places:
         answer = await million.stub.ListEntriesAround(
@@ -351,10 +348,8 @@ async def test_neighbours_are_exact_everywhere(
         taken.append(trips.taken())
 
         assert _told(answer.entries) == million.window(place - above, place + below + 1, mode)
-    within = taken[len(ends) :]
-    assert max(within) <= 3 + shared
-    assert sum(within) / len(within) <= 2.2 + shared
-    assert max(taken) <= 5 + shared
+    assert max(taken) <= 3 + shared
+    assert sum(taken) / len(taken) <= 2.2 + shared
 
 
 @MODES
