@@ -361,8 +361,9 @@ async def test_a_flush_that_was_given_up_does_not_overwrite_a_later_one(store: S
     finally:
         frozen = [int(str(pid)) for (pid,) in backends]
         store.ledger._write_timeout_s = patience
-    # Another connection, while the frozen ones still hold what was sent to them.
-    async with open_pool(store.settings, store.pool_dsn, PoolUse.WRITE) as pool:
+    # Another connection, while the frozen ones still hold what was sent to them. Straight to
+    # PostgreSQL: PgBouncer would take one of those that are frozen for it.
+    async with open_pool(store.settings, store.dsn, PoolUse.WRITE) as pool:
         other = PostgresLedger(store.settings, write=pool, read=pool)
         recorded = await other.record(Flush(None, [Placed(submission(1, 200), board, 0)]))
     for pid in frozen:
