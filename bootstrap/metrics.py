@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +25,8 @@ _KINDS: Final = (
 _FILE_BYTES: Final = 256 * 1024
 """Of each kind, taken from the disk at once: writing to a mapped file for which there is no room
 later on would end the process. What we measure takes a tenth of it."""
+_WRITE_S: Final = 0.05
+"""How much later than it happened something may be seen."""
 
 
 def share_measures(directory: Path, slot: int) -> bool:
@@ -38,7 +43,9 @@ def share_measures(directory: Path, slot: int) -> bool:
         _log.warning("there is no room for metrics", exc_info=True)
         values.ValueClass = MutexValue
         return False
-    values.ValueClass = _with_exemplars(MultiProcessValue(process_identifier=lambda: slot))  # type: ignore[no-untyped-call]
+    shared = MultiProcessValue(process_identifier=lambda: slot)  # type: ignore[no-untyped-call]
+    values.ValueClass = _written_together(_with_exemplars(shared))
+    atexit.register(_UNWRITTEN.write)
     EXEMPLARS.file = directory / f"exemplars_{slot}.json"
     return True
 
@@ -56,6 +63,75 @@ def _with_exemplars(shared: type[Any]) -> type[Any]:
             EXEMPLARS.keep(
                 self._series, exemplar.labels, exemplar.value, float(exemplar.timestamp or 0)
             )
+
+    return Value
+
+
+class _Unwritten:
+    """Values that have grown since they were last written, and the thread that writes them."""
+
+    def __init__(self) -> None:
+        self._values: list[Any] = []
+        self._thread = 0
+
+    def note(self, value: Any) -> bool:  # noqa: ANN401 - of a class that is made at run time
+        """Whether a value will be written soon. Only the thread of an event loop waits for that;
+        any other one, and whatever runs before there is a loop, writes by itself.
+        """
+        if not self._values:
+            try:
+                asyncio.get_running_loop().call_later(_WRITE_S, self.write)
+            except RuntimeError:
+                return False
+            self._thread = threading.get_ident()
+        elif threading.get_ident() != self._thread:
+            return False
+        self._values.append(value)
+        return True
+
+    def mine(self) -> bool:
+        """Whether this is the thread of those that are noted."""
+        return threading.get_ident() == self._thread
+
+    def write(self) -> None:
+        """Writes all of them."""
+        grown, self._values = self._values, []
+        for value in grown:
+            value.write()
+
+
+_UNWRITTEN: Final = _Unwritten()
+
+
+def _written_together(shared: type[Any]) -> type[Any]:
+    """A kind of value whose growth is kept for a moment: a call counts eight things, and writing
+    them one by one took a quarter of all that is ours of a short call. Who is killed loses what he
+    counted in that moment.
+    """
+
+    class Value(shared):  # type: ignore[misc]
+        _growth = 0.0
+        _noted = False
+
+        def inc(self, amount: float) -> None:
+            if self._noted and _UNWRITTEN.mine():
+                self._growth += amount
+            elif not self._noted and _UNWRITTEN.note(self):
+                self._noted = True
+                self._growth = amount
+            else:
+                super().inc(amount)
+
+        def set(self, value: float, timestamp: float | None = None) -> None:
+            self._growth = 0.0
+            super().set(value, timestamp)
+
+        def get(self) -> float:
+            return float(super().get() + self._growth)
+
+        def write(self) -> None:
+            growth, self._growth, self._noted = self._growth, 0.0, False
+            super().inc(growth)
 
     return Value
 

@@ -21,6 +21,41 @@ print(metrics.IN_FLIGHT._value.get(), metrics.REFUSED.labels("x")._value.get())
 """
 
 
+ON_A_LOOP = """
+import asyncio, sys
+from pathlib import Path
+from bootstrap.metrics import share_measures
+directory = Path(sys.argv[1])
+share_measures(directory, 5)
+from server import metrics
+refused = metrics.REFUSED.labels("x")
+
+def written():
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))
+    return registry.get_sample_value("standings_calls_refused_total", {"reason": "x"})
+
+async def main():
+    refused.inc()
+    refused.inc()
+    metrics.IN_FLIGHT.inc(3)
+    metrics.IN_FLIGHT.set(7)
+    metrics.IN_FLIGHT.dec()
+    print(written(), refused._value.get(), metrics.IN_FLIGHT._value.get())
+    await asyncio.to_thread(refused.inc)
+    print(written(), refused._value.get())
+    async with asyncio.timeout(10):
+        while written() != 3:
+            await asyncio.sleep(0.01)
+    print(refused._value.get(), metrics.IN_FLIGHT._value.get())
+    refused.inc(5)
+    print(written())
+
+asyncio.run(main())
+"""
+
 TRACED = """
 import sys
 from pathlib import Path
@@ -51,6 +86,17 @@ def test_counts_go_on_in_the_files_of_a_slot(tmp_path: Path) -> None:
     assert _run(tmp_path) == ["True", "1.0 1.0"]
     assert _run(tmp_path) == ["True", "2.0 2.0"]
     assert {file.name.rpartition("_")[2] for file in tmp_path.iterdir()} == {"5.db"}
+
+
+def test_a_loop_writes_what_it_counts_together(tmp_path: Path) -> None:
+    """Soon, and at the end of the process at the latest; other threads write at once."""
+    assert _run(tmp_path, ON_A_LOOP) == [
+        "0.0 2.0 6.0",
+        "1.0 3.0",
+        "3.0 6.0",
+        "3.0",
+    ]
+    assert _run(tmp_path) == ["True", "7.0 9.0"]
 
 
 def test_without_room_there_are_no_files_and_all_goes_on(tmp_path: Path) -> None:
