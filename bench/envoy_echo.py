@@ -10,10 +10,12 @@ from bench.echo import read_answers, routes_of
 from bench.transports import ANSWERS_VARIABLE
 from bootstrap.server_settings import ServerSettings
 from bootstrap.settings import taken
+from server import event_loop
 from server.transport.asgi import GrpcApp, Send
 from server.transport.presence import Receive
 
 _echo: Final = GrpcApp(routes_of(read_answers(Path(taken(ANSWERS_VARIABLE)))), ServerSettings())
+event_loop.spare_collector()
 
 
 async def app(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:

@@ -29,12 +29,14 @@ configure_logging(_SETTINGS.log, lambda: {"slot": _HAND_OVER.slot})
 share_measures(_SETTINGS.state.directory / "metrics", _HAND_OVER.slot)
 
 from cli.working import about, work  # noqa: E402
+from server import event_loop  # noqa: E402
 from server.transport.asgi import Send  # noqa: E402
 from server.transport.envoy import Door  # noqa: E402
 from server.transport.presence import Receive  # noqa: E402
 from server.worker_link import WorkerLink  # noqa: E402
 
 _log = logging.getLogger(__name__)
+event_loop.spare_collector()
 
 
 class Worker:

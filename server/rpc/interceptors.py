@@ -34,7 +34,7 @@ _CALLERS_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 """A caller's own id is kept only if it cannot forge a log line."""
 _PROCESS: Final = secrets.token_hex(4)
 _CALLS: Final = count()
-"""Ids of calls need not be guessed at, only told apart: what a process counts, behind its own mark."""
+"""Nobody guesses at ids of calls, they only tell them apart: a number behind a process's mark."""
 
 
 def default_chain(  # noqa: PLR0913 - one for each link
