@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from core.ordering import ranks_of
 from core.reading import Reading
 from core.types import RankedEntry, ReadMeta, ReadOptions
+from core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntryList:
     """Entries best first with their ranks among the list, and the users without one, as asked."""
 

@@ -35,6 +35,7 @@ from core.errors import (
 from core.lull import Lull
 from core.ports import Flush, FlushResult, Index, Ledger, Placed
 from core.types import Board, IndexChange, Recorded, Submission, shard_of
+from core.values import value
 from core.waiting_lines import Sealed, WaitingLines
 
 _log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ _LOOKUPS_MAX: Final = 8
 """How often a flush looks up boards that change under it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     """A recorded submission and whether the index shows it."""
 

@@ -17,6 +17,7 @@ from core.ordering import Ordering
 from core.own_writes import EVERY_RESULT, KeptAnswer, Mark, OwnWrites, age_ms
 from core.ports import Clock
 from core.types import Board, EntryView, RankMode, ReadOptions, ScoreRange, Source
+from core.values import value
 
 _Page = KeptAnswer[EntryPage]
 _Key = tuple[int, int, RankMode]
@@ -50,7 +51,7 @@ class PageReader(Protocol):
         """A page of a board."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Wanted:
     """A first page, and how old it may be."""
 
@@ -65,7 +66,7 @@ class _Wanted:
         return (self.board.season.number, self.page_size, self.rank_mode)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Flight:
     """A read on its way; `mark` and `began_s` are from before it."""
 

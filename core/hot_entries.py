@@ -13,6 +13,7 @@ from core.ordering import Ordering
 from core.own_writes import KeptAnswer, Mark, OwnWrites
 from core.ports import Clock
 from core.types import Board, EntryState, EntryView, RankedEntry, RankMode, ReadMeta, ReadOptions
+from core.values import value
 
 _Entry = KeptAnswer[RankedEntry]
 _Key = tuple[int, int, RankMode]
@@ -37,7 +38,7 @@ class EntryReader(Protocol):
         """A user's entry. `hint`: probably its key, which saves a round trip if it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Wanted:
     """A user's entry, and how it is to be read."""
 

@@ -10,9 +10,10 @@ from core.ports import KeyRange, Window
 from core.reading import Question, Reading, Run
 from core.tokens import Turn, Walk
 from core.types import RankedEntry, ReadMeta, ReadOptions, ScoreRange
+from core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntryPage:
     """Entries best first; a token is empty where there are no more entries on that side."""
 
@@ -22,7 +23,7 @@ class EntryPage:
     meta: ReadMeta
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Found:
     """What an index said of a page: its entries, and whether more of the walk stand before and
     after it. `point` is where it begins if nothing is in it.

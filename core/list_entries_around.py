@@ -9,9 +9,10 @@ from core.errors import EntryNotFound
 from core.ports import IndexedEntry, KeyRange, Window
 from core.reading import Question, Reading, Run
 from core.types import RankedEntry, ReadMeta, ReadOptions, ScorePoint
+from core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntryWindow:
     """Entries best first."""
 

@@ -17,6 +17,7 @@ from core.types import (
     Standing,
     Submission,
 )
+from core.values import value
 
 
 class Clock(Protocol):
@@ -53,7 +54,7 @@ class Boards(Protocol):
         """Ends a board; entries are removed by a job. Raises BoardNotFound, EtagMismatch."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Placed:
     """A submission with its board and its place in a flush, 0 to 1,023."""
 
@@ -62,7 +63,7 @@ class Placed:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Flush:
     """Submissions that go to the ledger in one transaction, in the order they were made.
 
@@ -112,7 +113,7 @@ class Ledger(Protocol):
         """The full entries of some users, by user; one read by key. Raises LedgerUnavailable."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LedgerTransaction:
     """One committed transaction that changed entries, from the outbox.
 
@@ -124,7 +125,7 @@ class LedgerTransaction:
     users: Sequence[tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LedgerChanges:
     """Every transaction with since <= xid < horizon, none of which can still appear later. All
     that had committed by then, in whatever order, have ids below `newest`.
@@ -235,7 +236,7 @@ class Leadership(Protocol):
 # --- the index ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IndexedEntry:
     """A user's entry: its 32-byte key, the six last bytes of its value, and how many entries of
     its own shard stand before it by the asked rank mode, at the same instant.
@@ -249,7 +250,7 @@ class IndexedEntry:
     hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IndexView:
     """Of which state of the index an answer speaks; counts are over the shards that answered.
 
@@ -273,7 +274,7 @@ class IndexView:
     snapshot_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PageSlice:
     """Entries in rank order as (key, tail) pairs; `before` entries stand before the first one."""
 
@@ -282,7 +283,7 @@ class PageSlice:
     view: IndexView
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeyRange:
     """The keys from `low` (inclusive) to `high` (exclusive), by plain byte order. Each is a key or
     the beginning of one; b"": open.
@@ -292,7 +293,7 @@ class KeyRange:
     high: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Window:
     """What stands around a point of a board: `before` entries in all stand before the point.
 
@@ -306,7 +307,7 @@ class Window:
     view: IndexView
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Freshness:
     """Transactions that a read must show: per shard the ids to look for, and the ledger that they
     are of, by its name or the beginning of it (b"": any). `max_staleness_ms` is what the caller

@@ -28,11 +28,12 @@ from core.types import (
     Standing,
     shard_of,
 )
+from core.values import value
 
 _ANY: Final = Freshness()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """A read whose board, season and freshness are settled, and whom it asks. `max_staleness_ms`
     None: any age.
@@ -78,7 +79,7 @@ class Question:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Run:
     """Entries that stand next to each other, as (key, tail) pairs in rank order.
 
@@ -93,7 +94,7 @@ class Run:
     hidden: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Counts:
     """For each cutoff, how many entries of each shard stand before it."""
 

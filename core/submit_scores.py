@@ -21,9 +21,10 @@ from core.types import (
     SubmitResult,
     shard_of,
 )
+from core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubmitResults:
     """A result for each submission, in order; the token stands for all that were recorded."""
 

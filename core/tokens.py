@@ -8,12 +8,12 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from core.errors import ConsistencyTokenInvalid, InvalidInput, PageTokenInvalid
 from core.ports import KeyRange
 from core.types import SHARD_COUNT
+from core.values import value
 
 _MAC_BYTES: Final = 16
 _LEDGER_BYTES: Final = 4
@@ -29,7 +29,7 @@ _WATCH: Final = b"w1"
 _AUDIT_PAGE: Final = b"a1"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Writes:
     """What a consistency token stands for: transactions, each with the mask of its shards.
 
@@ -50,7 +50,7 @@ class Writes:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Walk:
     """What is walked through in pages: the entries of a season within a range of keys."""
 
@@ -66,7 +66,7 @@ class Walk:
         return _WALK.pack(self.season_number, len(low), len(high)) + low + high
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Turn:
     """Where a page begins: with what stands from `point` on, or, going backward, before it."""
 

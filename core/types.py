@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from core.values import value
+
 SHARD_COUNT: Final = 16
 ALL_SHARDS: Final = tuple(range(SHARD_COUNT))
 LAG_MS_MAX: Final = 5_000
@@ -99,7 +101,7 @@ def shard_of(user_id: int) -> int:
     return user_id % SHARD_COUNT
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Season:
     """One period of a board. `number` is never reused; `season_id` is the name callers see."""
 
@@ -125,7 +127,7 @@ class BoardSpec:
     index_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Board:
     """A stored board. `number` is never reused, `version` counts its changes; times in ms."""
 
@@ -142,7 +144,7 @@ class Board:
         return f"{self.number:x}-{self.version:x}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Submission:
     """One score event, checked and ready to be recorded.
 
@@ -164,7 +166,7 @@ class Submission:
     by_player: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Standing:
     """A user's result at one moment. `submission_count`, `update_time_ms` and `metadata` only
     where the answer came from PostgreSQL and was asked for them.
@@ -179,7 +181,7 @@ class Standing:
     metadata: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recorded:
     """What the ledger stored for one submission.
 
@@ -198,7 +200,7 @@ class Recorded:
     touches_index: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubmitResult:
     """What a caller is told of one submission. `rank` None: not asked, or not known now."""
 
@@ -207,7 +209,7 @@ class SubmitResult:
     rank: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IndexChange:
     """One entry as the index is to hold it. `item` as in core.ordering.encode_item."""
 
@@ -216,7 +218,7 @@ class IndexChange:
     item: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RankedEntry:
     """An entry with its 1-based rank; `list_rank` 0 outside lists of users. `hidden`: shown to its
     owner only, with the rank it would have.
@@ -228,7 +230,7 @@ class RankedEntry:
     hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReadMeta:
     """What an answer says about itself.
 
@@ -249,7 +251,7 @@ class ReadMeta:
     more: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReadOptions:
     """How a read is to be answered. `max_staleness_ms` None: any age."""
 
@@ -280,7 +282,7 @@ class AuditNote:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ScorePoint:
     """A result, whether or not anybody has it."""
 
@@ -288,7 +290,7 @@ class ScorePoint:
     subscore: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ScoreRange:
     """Scores from `low` to `high`, both inclusive; None: open."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from core.errors import IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
+from core.values import value
 from sharding.guards import Passage
 from sharding.keys import done_key, meta_key, season_keys
 from sharding.library import LIBRARY, Argument, Command
@@ -23,7 +23,7 @@ Replies = dict[int, list[Reply]]
 """Per shard its reply to each round."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ShardQuestion:
     """A shard's own part of a question. `args` begin with the names of its keys."""
 
@@ -31,7 +31,7 @@ class ShardQuestion:
     args: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """A function, and what is asked of each shard. Each round is a call of its own with its own
     shared arguments, because a call holds up its node.
@@ -113,7 +113,7 @@ def _worst(rounds: Sequence[Reply]) -> Reply:
     return rounds[0] if rounds else None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SeasonRead:
     """One read of a season, of as many questions as it takes."""
 

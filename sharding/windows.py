@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from core.ordering import PREFIX_BYTES, VALUE_BYTES
 from core.ports import IndexedEntry, IndexView, KeyRange, Window
 from core.types import EntryState, shard_of
+from core.values import value
 from sharding.keys import SHARDS
 from sharding.merge import ROW_BYTES, TAIL_BYTES, merge, pairs
 from sharding.reading import SeasonRead, view_of
@@ -19,7 +19,7 @@ _STATE_BITS: Final = 6
 """Below the two of the state in the first byte of a tail."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Share:
     """What one shard has of a window, at one instant: its rows next to the point on either side,
     nearest first, and how many of its entries stand before the point.
@@ -42,7 +42,7 @@ class Share:
 Shares = dict[int, Share]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Span:
     """Which rows are wanted: up to so many on either side of a point, within a range."""
 
@@ -133,7 +133,7 @@ def note_counts(read: SeasonRead, counts: ShardCounts, shares: Mapping[int, Shar
     return view_of(share.state for share in shares.values())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Merged:
     """The rows of a span, as far as some shares have them."""
 
