@@ -15,7 +15,7 @@ from sharding.deep_pages import read_page
 from sharding.library import Argument
 from sharding.metrics import APPLY_MISSED, timed
 from sharding.reading import Replies, SeasonRead, view_of
-from sharding.replies import Reply
+from sharding.replies import Reply, parts_of
 from sharding.router import Router
 from sharding.shard_counts import ShardCounts
 from sharding.windows import Span, entry_of, read_window, read_window_of
@@ -134,22 +134,17 @@ def _cutoff_rounds(cutoffs: Sequence[bytes]) -> Iterable[tuple[Argument, ...]]:
 
 
 def _counts(reply: Reply) -> tuple[int, ...]:
-    match reply:
-        case [int(), int(), int(), bytes(blob)]:
-            return struct.unpack(f">{len(blob) // 8}Q", blob)
-    raise TypeError("not what the function ranks replies")
+    blob: bytes = parts_of(reply, 4)[3]
+    return struct.unpack(f">{len(blob) // 8}Q", blob)
 
 
 def _entries(user_ids: Sequence[int], reply: Reply) -> Iterable[tuple[int, IndexedEntry]]:
-    match reply:
-        case [int(), int(), int(), bytes(values), bytes(counts)]:
-            before = struct.unpack(f">{len(user_ids)}Q", counts)
-            for place, user_id in enumerate(user_ids):
-                value = values[place * VALUE_BYTES : (place + 1) * VALUE_BYTES]
-                if value != _GONE:
-                    yield user_id, entry_of(user_id, value, before[place])
-        case _:
-            raise TypeError("not what the function users replies")
+    _, _, _, values, counts = parts_of(reply, 5)
+    before = struct.unpack(f">{len(user_ids)}Q", counts)
+    for place, user_id in enumerate(user_ids):
+        value = values[place * VALUE_BYTES : (place + 1) * VALUE_BYTES]
+        if value != _GONE:
+            yield user_id, entry_of(user_id, value, before[place])
 
 
 def _view(replies: Replies) -> IndexView:
@@ -159,7 +154,5 @@ def _view(replies: Replies) -> IndexView:
 
 
 def _state(reply: Reply) -> tuple[int, int, int]:
-    match reply:
-        case [int(epoch), int(live), int(caught_up_ms), *_]:
-            return epoch, live, caught_up_ms
-    raise TypeError("not a reply of a shard that was read")
+    epoch, live, caught_up_ms = parts_of(reply, 3)
+    return epoch, live, caught_up_ms

@@ -5,6 +5,7 @@ A shard is one hash tag, so that all its keys share a slot and one function may 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from redis.crc import key_slot
@@ -19,6 +20,8 @@ TAGS: Final = tuple(tag.encode() for tag in _TAGS.split())
 """
 SLOTS: Final = tuple(key_slot(tag) for tag in TAGS)
 SHARDS: Final = range(SHARD_COUNT)
+
+_SEASONS_MAX: Final = 4096
 
 _META: Final = tuple(b"{%s}:m" % tag for tag in TAGS)
 _DONE: Final = tuple(b"{%s}:d" % tag for tag in TAGS)
@@ -38,6 +41,14 @@ def season_keys(shard: int, season_number: int) -> tuple[bytes, bytes]:
     """The hash and the sorted set of a (season, shard) that are read."""
     tag = TAGS[shard]
     return b"{%s}:h:%d" % (tag, season_number), b"{%s}:z:%d" % (tag, season_number)
+
+
+@lru_cache(_SEASONS_MAX)
+def read_keys(season_number: int) -> tuple[tuple[bytes, ...], ...]:
+    """For each shard all keys that a read of a season names: meta_key, done_key, season_keys."""
+    return tuple(
+        (meta_key(shard), done_key(shard), *season_keys(shard, season_number)) for shard in SHARDS
+    )
 
 
 def copy_keys(shard: int, season_number: int) -> tuple[bytes, bytes]:

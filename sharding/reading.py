@@ -9,7 +9,7 @@ from core.errors import IndexUnbuilt, ReadBehind
 from core.ports import Freshness, IndexView
 from core.values import value
 from sharding.guards import Passage
-from sharding.keys import done_key, meta_key, season_keys
+from sharding.keys import read_keys
 from sharding.library import LIBRARY, Argument, Command
 from sharding.metrics import ASKED_ALONE
 from sharding.replies import NodeLost, Reply, unavailable
@@ -131,19 +131,24 @@ class SeasonRead:
 
         Raises IndexUnbuilt, IndexUnavailable, ReadBehind. Cost: as `ask`.
         """
-        questions = {shard: self._question(shard, args) for shard, args in shards.items()}
+        keys = read_keys(self.season_number)
+        questions = {
+            shard: ShardQuestion(keys[shard], (*keys[shard], self._xids(shard), *args))
+            for shard, args in shards.items()
+        }
         replies = await ask(
             self.router, Question(function, rounds, questions), self.router.read_deadline()
         )
         require_answers(replies)
         return replies
 
-    def _question(self, shard: int, args: tuple[Argument, ...]) -> ShardQuestion:
-        keys = (meta_key(shard), done_key(shard), *season_keys(shard, self.season_number))
-        xids = b",".join(b"%d" % xid for xid in self.fresh.xids.get(shard, ()))
-        if xids and self.fresh.ledger:
-            xids = self.fresh.ledger + b":" + xids
-        return ShardQuestion(keys, (*keys, xids, *args))
+    def _xids(self, shard: int) -> bytes:
+        """What a shard has to show, as its functions want it said."""
+        wanted = self.fresh.xids.get(shard)
+        if not wanted:
+            return b""
+        xids = b",".join(b"%d" % xid for xid in wanted)
+        return self.fresh.ledger + b":" + xids if self.fresh.ledger else xids
 
 
 def view_of(states: Iterable[tuple[int, int, int]]) -> IndexView:

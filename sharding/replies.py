@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from typing import Any
 
 from hiredis import ReplyError
 
@@ -46,6 +47,16 @@ class Answer(list[Reply]):
     def __init__(self) -> None:
         super().__init__()
         self.took_s = 0.0
+
+
+def parts_of(reply: Reply, count: int) -> list[Any]:
+    """The first parts of what a shard replied to one of our functions, which says what they are:
+    to match each with its class would take longer than all else that is done with them. Raises
+    TypeError where there are not so many.
+    """
+    if not isinstance(reply, list) or len(reply) < count:
+        raise TypeError("not what the function replies")
+    return reply[:count]
 
 
 class Trouble(Enum):

@@ -12,7 +12,7 @@ from core.values import value
 from sharding.keys import SHARDS
 from sharding.merge import ROW_BYTES, TAIL_BYTES, merge, pairs
 from sharding.reading import SeasonRead, view_of
-from sharding.replies import Reply
+from sharding.replies import Reply, parts_of
 from sharding.shard_counts import ShardCounts
 
 _STATE_BITS: Final = 6
@@ -33,10 +33,8 @@ class Share:
     @classmethod
     def of(cls, reply: Reply) -> Share:
         """The share in a reply to `window` or `around`."""
-        match reply:
-            case [int(epoch), int(live), int(ms), int(before), bytes(above), bytes(below), *_]:
-                return cls((epoch, live, ms), before, above, below)
-        raise TypeError("not a share of a window")
+        epoch, live, ms, before, above, below = parts_of(reply, 6)
+        return cls((epoch, live, ms), before, above, below)
 
 
 Shares = dict[int, Share]
