@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from bootstrap.auditing import Audit, make_audit
 from bootstrap.cold_start import begin, look_later
@@ -47,11 +47,11 @@ from core.ports import IndexKeeping, Leadership, LedgerHistory, Retention
 from core.reading import Reading
 from core.removal_ports import UnfinishedRemovals
 from core.shadow_reads import ShadowReads
-from core.shared_ranks import SharedRanks
+from core.shared_reads import SharedReads
 from core.submit_scores import SubmitScores
 from core.tokens import TokenSigner
 from core.traced_batching import TracedBatcher
-from core.traced_ranks import TracedRanks
+from core.traced_reads import TracedReads
 from core.verify_index import VerifyIndex
 from core.watch_entries import WatchEntries
 from resilience.breakers import Breakers
@@ -66,6 +66,7 @@ from sharding.node_spans import NodeSpans
 from sharding.pieces import RedisIndexPieces
 from sharding.router import Router
 from sharding.snapshots import RedisSnapshots
+from sharding.windows import WINDOWS_MAX
 from storage.boards import PostgresBoards
 from storage.breaker_overrides import PostgresBreakerOverrides
 from storage.history import PostgresHistory
@@ -204,11 +205,11 @@ class _Kinds:
     """What brings together the work of many calls."""
 
     batcher: type[SubmissionBatcher]
-    ranks: type[SharedRanks]
+    reads: type[SharedReads[Any, Any]]
 
 
-_PLAIN: Final = _Kinds(SubmissionBatcher, SharedRanks)
-_TRACED: Final = _Kinds(TracedBatcher, TracedRanks)
+_PLAIN: Final = _Kinds(SubmissionBatcher, SharedReads)
+_TRACED: Final = _Kinds(TracedBatcher, TracedReads)
 
 
 def _build(settings: Settings, stores: _Stores, signer: TokenSigner, make: _Kinds) -> Container:
@@ -219,7 +220,8 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner, make: _Kind
     keeping = RedisIndexKeeping(stores.router, clock)
     build = BuildIndex(history, keeping)
     own_writes = OwnWrites(users_max=settings.reads.hot_entries_max)
-    index = RedisIndex(stores.router)
+    windows = make.reads(DEADLINE_S.get, name="windows", crowd_max=WINDOWS_MAX)
+    index = RedisIndex(stores.router, windows)
     files = SnapshotFiles(settings.state.directory, clock)
     ladder, shadow = make_ladder(settings, index, stores.database, files, clock)
     reading = Reading(
@@ -229,7 +231,7 @@ def _build(settings: Settings, stores: _Stores, signer: TokenSigner, make: _Kind
         ledger=ObservedLedger(PostgresLedger(postgres, write=stores.write, read=stores.read)),
         signer=signer,
         clock=clock,
-        together=make.ranks(DEADLINE_S.get),
+        together=make.reads(DEADLINE_S.get, name="ranks"),
     )
     batcher = make.batcher(
         ledger=reading.ledger,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from core.board_directory import BoardDirectory
 from core.errors import ConsistencyTokenInvalid, SeasonNotFound, ShardsMissing, Staleness
 from core.index_views import NOTHING, as_old_as
 from core.ordering import RESULT_BYTES, Ordering, cutoff_bytes_of, ranks_of
 from core.ports import Clock, EntryReads, Freshness, IndexedEntry, IndexView, Ledger, PageSlice
-from core.shared_ranks import Ranks, SharedRanks, Wanted
+from core.shared_reads import SharedReads
 from core.tokens import TokenSigner
 from core.types import (
     ALL_SHARDS,
@@ -29,6 +29,11 @@ from core.types import (
     shard_of,
 )
 from core.values import value
+
+Ranks: TypeAlias = tuple[Mapping[int, tuple[IndexedEntry, int]], IndexView]
+"""Entries with their ranks by user, and what was read of the season for that."""
+Wanted: TypeAlias = tuple[int, bytes]
+"""A user, and what its key probably is; b"": nobody knows."""
 
 _ANY: Final = Freshness()
 
@@ -123,7 +128,7 @@ class Reading:
     signer: TokenSigner
     clock: Clock
     partial_entries: EntryReads | None = None
-    together: SharedRanks | None = None
+    together: SharedReads[Wanted, Ranks] | None = None
 
     async def question(self, board_id: str, options: ReadOptions) -> Question:
         """Raises BoardNotFound, SeasonNotFound, ConsistencyTokenInvalid."""
@@ -176,7 +181,7 @@ class Reading:
 
         kind = (question.season.number, mode, bool(hint))
         try:
-            ranks, view = await self.together.rank(kind, (user_id, hint), read)
+            ranks, view = await self.together.answer(kind, (user_id, hint), read)
         except ShardsMissing:
             # Perhaps nobody answers for another's shard.
             return await self._rank(question, user_ids, mode, owners=owners, hints=hints or {})

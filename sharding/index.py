@@ -18,7 +18,15 @@ from sharding.reading import Replies, SeasonRead, view_of
 from sharding.replies import Reply, parts_of
 from sharding.router import Router
 from sharding.shard_counts import ShardCounts
-from sharding.windows import Span, entry_of, read_window, read_window_of
+from sharding.windows import (
+    SHARED_ROWS_MAX,
+    Span,
+    Windows,
+    WindowsTogether,
+    entry_of,
+    read_window,
+    read_windows_of,
+)
 
 _CUTOFFS_MAX: Final = 128
 """Counts a call may ask of each shard: 16,000 of them hold up a node for about 10 ms."""
@@ -28,8 +36,10 @@ _GONE: Final = bytes(VALUE_BYTES)
 class RedisIndex:
     """The sorted entries of every season over 16 shards."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, together: WindowsTogether | None = None) -> None:
+        """`together` brings those together who ask for small windows; None: all ask alone."""
         self._router = router
+        self._together = together
         self._shard_counts = ShardCounts()
 
     async def apply(self, xid: int, changes: Sequence[IndexChange]) -> frozenset[tuple[int, int]]:
@@ -100,9 +110,19 @@ class RedisIndex:
     async def window_of(
         self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
     ) -> tuple[IndexedEntry, Window] | None:
-        """As core.ports.EntryReads.window_of."""
-        read = self._read(season_number, fresh)
-        return await read_window_of(read, self._shard_counts, user_id, above=above, below=below)
+        """As core.ports.EntryReads.window_of; a small one, however fresh, is shared with others."""
+
+        async def read(user_ids: Sequence[int]) -> Windows:
+            asked = self._read(season_number, fresh)
+            return await read_windows_of(
+                asked, self._shard_counts, user_ids, above=above, below=below
+            )
+
+        small = above + below <= SHARED_ROWS_MAX and not fresh.xids
+        if small and self._together is not None:
+            kind = (season_number, above, below)
+            return (await self._together.answer(kind, user_id, read)).get(user_id)
+        return (await read([user_id])).get(user_id)
 
     @timed
     async def page_at(

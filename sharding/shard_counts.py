@@ -6,7 +6,8 @@ Users are given to shards by their ids, so a board whose ids have a pattern may 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, sqrt
+from functools import lru_cache
+from math import ceil, exp, lgamma, log, log1p
 from typing import Final
 
 from cachetools import LRUCache
@@ -14,8 +15,12 @@ from cachetools import LRUCache
 from core.types import SHARD_COUNT
 
 _SEASONS_MAX: Final = 4096
-_DEVIATIONS: Final = 4
-"""So many standard deviations more than its mean: a shard has that one time in 30,000."""
+_QUOTAS_MAX: Final = 16_384
+_STEPS: Final = 256
+"""Of the fullest shard's share, rounded up: what is found for one season holds for most."""
+_SHORT: Final = 1 / 250
+"""So many of the answers have to be asked for once more, because a shard has too many of it. Each
+row more that every shard is asked for is paid by all of them."""
 
 
 class ShardCounts:
@@ -47,6 +52,27 @@ class ShardCounts:
         """How many rows to ask of each shard so that the first `wanted` of the board are among
         them, nearly always, where entries stand independently of their shards.
         """
-        share = max(self.shares(season_number))
-        mean = wanted * share
-        return min(wanted, ceil(mean + _DEVIATIONS * sqrt(mean * (1 - share)) + 2))
+        fullest = max(self.shares(season_number))
+        return _quota(wanted, ceil(fullest * _STEPS) / _STEPS)
+
+
+@lru_cache(_QUOTAS_MAX)
+def _quota(wanted: int, share: float) -> int:
+    """The least number of rows that a shard with this share of the entries has to be asked for. It
+    may have more of the answer than it sent where as many as it sent are among all but the last.
+    """
+    if share >= 1:
+        return wanted
+    # The binomial distribution from its end on: of `wanted` - 1 entries as many, or more, are here.
+    others, many = wanted - 1, 0.0
+    for count in range(others, 0, -1):
+        many += exp(
+            _log_choose(others, count) + count * log(share) + (others - count) * log1p(-share)
+        )
+        if many * SHARD_COUNT > _SHORT:
+            return count + 1
+    return min(wanted, 1)
+
+
+def _log_choose(total: int, count: int) -> float:
+    return lgamma(total + 1) - lgamma(count + 1) - lgamma(total - count + 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from core.ordering import PREFIX_BYTES, VALUE_BYTES
 from core.ports import IndexedEntry, IndexView, KeyRange, Window
+from core.shared_reads import SharedReads
 from core.types import EntryState, shard_of
 from core.values import value
 from sharding.keys import SHARDS
@@ -15,6 +17,10 @@ from sharding.reading import SeasonRead, view_of
 from sharding.replies import Reply, parts_of
 from sharding.shard_counts import ShardCounts
 
+SHARED_ROWS_MAX: Final = 40
+"""A larger window is asked for alone: it holds up the nodes by itself."""
+WINDOWS_MAX: Final = 32
+"""Users whose small windows are asked for at once."""
 _STATE_BITS: Final = 6
 """Below the two of the state in the first byte of a tail."""
 
@@ -32,12 +38,15 @@ class Share:
 
     @classmethod
     def of(cls, reply: Reply) -> Share:
-        """The share in a reply to `window` or `around`."""
+        """The share in a reply to `window`."""
         epoch, live, ms, before, above, below = parts_of(reply, 6)
         return cls((epoch, live, ms), before, above, below)
 
 
 Shares = dict[int, Share]
+Windows = Mapping[int, tuple[IndexedEntry, Window]]
+"""By user; those without an entry are left out."""
+WindowsTogether = SharedReads[int, Windows]
 
 
 @value
@@ -68,52 +77,83 @@ async def read_window(
     span: Span,
     *,
     shards: Sequence[int] = SHARDS,
-    known: Mapping[int, Share] | None = None,
 ) -> Window:
-    """What stands around a point in some shards; `known` are shares that have all rows wanted.
+    """What stands around a point in some shards.
 
     Each shard is asked for hardly more than it has of the answer. Where one of them may have more
     of it than it sent, it is asked again for all it could have, and what it said first is void.
     Cost: one round trip, and one more where that happens.
     """
-    quota_above = counts.quota(read.season_number, span.above)
-    quota_below = counts.quota(read.season_number, span.below)
-    shares = dict(known or {})
-    partial = [shard for shard in shards if shard not in shares]
-    shares |= await span.ask(read, partial, quota_above, quota_below)
-    while True:
-        merged = _Merged.of(span, shares.values())
-        again = [s for s in partial if merged.may_lack(shares[s], quota_above, quota_below)]
-        if not again:
-            break
-        # What is asked again may have changed, and so may what the others lack.
-        partial = [shard for shard in partial if shard not in again]
-        shares |= await span.ask(read, again, span.above, span.below)
-    view = note_counts(read, counts, shares)
-    before = sum(share.before for share in shares.values())
-    return Window(before, pairs(merged.above), pairs(merged.below), view)
+    quotas = _Quotas.of(counts, read.season_number, span.above, span.below)
+    shares = await span.ask(read, shards, quotas.above, quotas.below)
+    merged = await _completed(read, span, quotas, shares, list(shards))
+    return _window_of(merged, read, counts, shares)
 
 
-async def read_window_of(
-    read: SeasonRead, counts: ShardCounts, user_id: int, *, above: int, below: int
-) -> tuple[IndexedEntry, Window] | None:
-    """A user's entry and what stands around it; None without one.
+async def read_windows_of(
+    read: SeasonRead, counts: ShardCounts, user_ids: Sequence[int], *, above: int, below: int
+) -> Windows:
+    """The entries of those users that have one, and what stands around each.
 
-    The user's own shard is asked first, and for all it could have, so that the entry and all its
-    shard says are of one instant. Cost: two round trips, and one more as for `read_window`.
+    A user's own shard is asked first, and for all it could have, so that the entry and all its
+    shard says are of one instant. Cost: two round trips, and one more for each user of whom a shard
+    has more than it sent.
     """
-    home = shard_of(user_id)
-    user = user_id.to_bytes(8, "big")
-    replies = await read.ask("around", [(user, above, below)], {home: ()})
-    reply = replies[home][0]
-    own = Share.of(reply)
-    value = reply[-1] if isinstance(reply, list) else None
-    if not isinstance(value, bytes) or not value:
-        return None
-    entry = entry_of(user_id, value, own.before)
-    span = Span(entry.key, above, below, KeyRange())
-    window = await read_window(read, counts, span, known={home: own})
-    return entry, window
+    own = await _own_shares(read, user_ids, above, below)
+    if not own:
+        return {}
+    quotas = _Quotas.of(counts, read.season_number, above, below)
+    others = await _other_shares(read, own, quotas)
+    windows = {}
+    for user_id, (entry, share) in own.items():
+        shares = others[user_id]
+        partial = list(shares)
+        shares[shard_of(user_id)] = share
+        span = Span(entry.key, above, below, KeyRange())
+        merged = await _completed(read, span, quotas, shares, partial)
+        windows[user_id] = entry, _window_of(merged, read, counts, shares)
+    return windows
+
+
+async def _own_shares(
+    read: SeasonRead, user_ids: Iterable[int], above: int, below: int
+) -> dict[int, tuple[IndexedEntry, Share]]:
+    """The entries of users, and what their own shards have beside them."""
+    homes: dict[int, list[int]] = {}
+    for user_id in user_ids:
+        homes.setdefault(shard_of(user_id), []).append(user_id)
+    asked = {shard: (struct.pack(f">{len(ids)}Q", *ids),) for shard, ids in homes.items()}
+    replies = await read.ask("around", [(above, below)], asked)
+    own = {}
+    for shard, ids in homes.items():
+        epoch, live, ms, *told = parts_of(replies[shard][0], 3 + 4 * len(ids))
+        for place, user_id in enumerate(ids):
+            value, before, *rows = told[4 * place : 4 * place + 4]
+            if value:
+                entry = entry_of(user_id, value, before)
+                own[user_id] = entry, Share((epoch, live, ms), before, *rows)
+    return own
+
+
+async def _other_shares(
+    read: SeasonRead, own: Mapping[int, tuple[IndexedEntry, Share]], quotas: _Quotas
+) -> Mapping[int, Shares]:
+    """What all other shards have beside the entries of users."""
+    keys = {user_id: entry.key for user_id, (entry, _) in own.items()}
+    users = {shard: [user for user in keys if shard_of(user) != shard] for shard in SHARDS}
+    replies = await read.ask(
+        "near",
+        [(quotas.above, quotas.below)],
+        {shard: (b"".join(keys[user] for user in some),) for shard, some in users.items() if some},
+    )
+    others: dict[int, Shares] = {user_id: {} for user_id in own}
+    for shard, (reply,) in replies.items():
+        some = users[shard]
+        epoch, live, ms, *told = parts_of(reply, 3 + 3 * len(some))
+        state = epoch, live, ms
+        for place, user_id in enumerate(some):
+            others[user_id][shard] = Share(state, *told[3 * place : 3 * place + 3])
+    return others
 
 
 def entry_of(user_id: int, value: bytes, before_in_shard: int) -> IndexedEntry:
@@ -131,6 +171,41 @@ def note_counts(read: SeasonRead, counts: ShardCounts, shares: Mapping[int, Shar
     return view_of(share.state for share in shares.values())
 
 
+async def _completed(
+    read: SeasonRead, span: Span, quotas: _Quotas, shares: Shares, partial: Sequence[int]
+) -> _Merged:
+    """The rows of a span, once no shard lacks any: those shares that were asked for quotas, and
+    whose shards may have more, are replaced. Cost: nothing, or a round trip.
+    """
+    while True:
+        merged = _Merged.of(span, shares.values())
+        again = [shard for shard in partial if merged.may_lack(shares[shard], quotas)]
+        if not again:
+            return merged
+        # What is asked again may have changed, and so may what the others lack.
+        partial = [shard for shard in partial if shard not in again]
+        shares |= await span.ask(read, again, span.above, span.below)
+
+
+def _window_of(merged: _Merged, read: SeasonRead, counts: ShardCounts, shares: Shares) -> Window:
+    view = note_counts(read, counts, shares)
+    before = sum(share.before for share in shares.values())
+    return Window(before, pairs(merged.above), pairs(merged.below), view)
+
+
+@value
+class _Quotas:
+    """How many rows every shard is asked for on either side of a point."""
+
+    above: int
+    below: int
+
+    @classmethod
+    def of(cls, counts: ShardCounts, season_number: int, above: int, below: int) -> _Quotas:
+        """As many as are hardly ever too few for so many."""
+        return cls(counts.quota(season_number, above), counts.quota(season_number, below))
+
+
 @value
 class _Merged:
     """The rows of a span, as far as some shares have them."""
@@ -146,15 +221,15 @@ class _Merged:
         below = merge([share.below for share in shares])
         return cls(span, above[max(0, len(above) - span.above) :], below[: span.below])
 
-    def may_lack(self, share: Share, quota_above: int, quota_below: int) -> bool:
+    def may_lack(self, share: Share, quotas: _Quotas) -> bool:
         """Whether a shard that was asked for so many rows may have more that belong here: it sent
         them all, and the last of them is not at the edge yet.
         """
         return (
-            _is_cut(share.above, quota_above, self.span.above)
+            _is_cut(share.above, quotas.above, self.span.above)
             and (len(self.above) < self.span.above or share.above[-ROW_BYTES:] > self.above[0])
         ) or (
-            _is_cut(share.below, quota_below, self.span.below)
+            _is_cut(share.below, quotas.below, self.span.below)
             and (len(self.below) < self.span.below or share.below[-ROW_BYTES:] < self.below[-1])
         )
 

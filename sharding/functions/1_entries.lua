@@ -16,6 +16,7 @@
 -- While a library is loaded only redis.register_function exists: nothing else is called out here.
 
 local ITEM = 44
+local ROW = 38 -- a key and the last six bytes of its value
 local READY, BUILDING = 1, 2
 local LIVE, HIDDEN = 0, 2 -- the two top bits of a value's 31st byte
 local START = '(' -- after the member ''

@@ -53,6 +53,14 @@ local function each_shard(args, shared, extra, read)
   end)
 end
 
+local function cut(blob, length)
+  local parts = {}
+  for at = 1, #blob, length do
+    parts[#parts + 1] = string.sub(blob, at, at + length - 1)
+  end
+  return parts
+end
+
 local function values_of(h, users)
   if #users <= CHUNK then
     return redis.call('HMGET', h, unpack(users))
@@ -82,10 +90,7 @@ end
 local function users(_, args)
   local length = tonumber(args[1])
   return each_shard(args, 1, 1, function(h, z, at)
-    local asked, blob = {}, args[at]
-    for first = 1, #blob, 8 do
-      asked[#asked + 1] = string.sub(blob, first, first + 7)
-    end
+    local asked = cut(args[at], 8)
     local values, counts, gone = values_of(h, asked), {}, string.rep('\0', 36)
     for i, value in ipairs(values) do
       if value and is_told(value) then
@@ -102,11 +107,8 @@ end
 
 -- args: cutoff length, cutoffs, then per shard m d h z xids.
 local function ranks(_, args)
-  local length, blob = tonumber(args[1]), args[2]
-  local cutoffs = {}
-  for at = 1, #blob, length do
-    table.insert(cutoffs, string.sub(blob, at, at + length - 1))
-  end
+  local length = tonumber(args[1])
+  local cutoffs = cut(args[2], length)
   return each_shard(args, 2, 0, function(_, z)
     local counts = {}
     for i, cutoff in ipairs(cutoffs) do
@@ -154,20 +156,59 @@ local function window(_, args)
   end)
 end
 
--- args: user, rows wanted above and below it, then m d h z xids of its shard. Adds the same as
--- `window` does for the user's key, without its own row, and the user's value, '' if it has none.
+-- How many entries stand before a key, and the rows next to it on either side without its own,
+-- nearest first: by their places, so that both sides are one look.
+local function beside(h, z, key, above, below)
+  local before = count_before(z, key)
+  -- The member '' has index 0, so the entry right before the key has index `before`.
+  local first = math.max(1, before + 1 - above)
+  local last = before + 1 + below
+  -- Made strings once: each number given is printed anew, and by another rule.
+  local keys =
+    redis.call('ZRANGE', z, string.format('%d', first), string.format('%d', last))
+  local nearest, gap = {}, before + 1 - first
+  for i = gap, 1, -1 do
+    nearest[#nearest + 1] = keys[i]
+  end
+  local from = gap + (keys[gap + 1] == key and 2 or 1)
+  for i = from, math.min(#keys, from + below - 1) do
+    nearest[#nearest + 1] = keys[i]
+  end
+  local rows = rows_of(h, nearest)
+  return before, string.sub(rows, 1, gap * ROW), string.sub(rows, gap * ROW + 1)
+end
+
+-- args: rows wanted above and below each user, then per shard m d h z xids users. Adds for each
+-- user the value, '' if it has none, and what stands beside its key.
 local function around(_, args)
-  local user, above, below = args[1], args[2], args[3]
-  return each_shard(args, 3, 0, function(h, z)
-    local value = redis.call('HGET', h, user)
-    if not value or not is_told(value) then
-      return 0, '', '', ''
+  local above, below = tonumber(args[1]), tonumber(args[2])
+  return each_shard(args, 2, 1, function(h, z, at)
+    local users, told = cut(args[at], 8), {}
+    for i, value in ipairs(values_of(h, users)) do
+      local place = 4 * i
+      if value and is_told(value) then
+        told[place - 3] = value
+        told[place - 2], told[place - 1], told[place] =
+          beside(h, z, string.sub(value, 1, 24) .. users[i], above, below)
+      else
+        told[place - 3], told[place - 2], told[place - 1], told[place] = '', 0, '', ''
+      end
     end
-    local bound = '(' .. string.sub(value, 1, 24) .. user
-    return redis.call('ZLEXCOUNT', z, START, bound),
-      rows_above(h, z, START, bound, above),
-      rows_below(h, z, bound, '+', below),
-      value
+    return unpack(told)
+  end)
+end
+
+-- args: rows wanted above and below each key, then per shard m d h z xids keys. Adds for each key
+-- what stands beside it.
+local function near(_, args)
+  local above, below = tonumber(args[1]), tonumber(args[2])
+  return each_shard(args, 2, 1, function(h, z, at)
+    local told = {}
+    for i, key in ipairs(cut(args[at], 32)) do
+      local place = 3 * i
+      told[place - 2], told[place - 1], told[place] = beside(h, z, key, above, below)
+    end
+    return unpack(told)
   end)
 end
 
@@ -252,5 +293,6 @@ register('users', users)
 register('ranks', ranks)
 register('window', window)
 register('around', around)
+register('near', near)
 register('grid', grid)
 register('state', state)

@@ -24,7 +24,7 @@ from core.list_entries_around import ListEntriesAround
 from core.ordering import decode_item, encode_item
 from core.ports import Index
 from core.reading import Reading
-from core.shared_ranks import SharedRanks
+from core.shared_reads import SharedReads
 from core.tokens import TokenSigner
 from core.types import (
     INT64_MAX,
@@ -168,7 +168,7 @@ class Scene:
             self.kept.ledger,
             SIGNER,
             self.clock,
-            together=SharedRanks(lambda: None),
+            together=SharedReads(lambda: None),
         )
         return Asked(self, reading, ReadOptions())
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 import pytest
 
 from core.ordering import Item
 from core.ports import Freshness, IndexedEntry, KeyRange, Window
+from core.shared_reads import SharedReads
 from core.types import EntryState, shard_of
 from sharding.index import RedisIndex
 from sharding.keeping import RedisIndexKeeping
+from sharding.router import Router
+from sharding.windows import WINDOWS_MAX, Windows, WindowsTogether
 from tests.integration.sharding.board import SEASON, build, change_of, item_of
 
 pytestmark = pytest.mark.every_engine
@@ -96,20 +100,71 @@ async def test_every_user_stands_in_the_middle_of_its_window(
     for item in items:
         above, below = random.Random(item.user_id).choice(SIZES)
         found = await index.window_of(SEASON, item.user_id, above=above, below=below, fresh=ANY)
-        assert found is not None
-        entry, window = found
-        own = [k for k in keys if shard_of(int.from_bytes(k[24:])) == shard_of(item.user_id)]
-        assert entry == IndexedEntry(
-            item.key,
-            ((item.state << 46) | item.revision).to_bytes(6),
-            sum(key < item.key for key in own),
-            hidden=item.state is EntryState.HIDDEN,
-        )
-        others = [key for key in keys if key != item.key]
-        assert window.before == sum(key < item.key for key in keys)
-        assert keys_in(window.above) == [key for key in others if key < item.key][-above or 99 :]
-        assert keys_in(window.below) == [key for key in others if key > item.key][:below]
-        assert window.view.entry_count == len(keys)
+        require_middle(found, item, keys, above, below)
+
+
+def require_middle(
+    found: tuple[IndexedEntry, Window] | None,
+    item: Item,
+    keys: Sequence[bytes],
+    above: int,
+    below: int,
+) -> None:
+    """Holds a user's window against the sorted keys of its board."""
+    assert found is not None
+    entry, window = found
+    own = [k for k in keys if shard_of(int.from_bytes(k[24:])) == shard_of(item.user_id)]
+    assert entry == IndexedEntry(
+        item.key,
+        ((item.state << 46) | item.revision).to_bytes(6),
+        sum(key < item.key for key in own),
+        hidden=item.state is EntryState.HIDDEN,
+    )
+    others = [key for key in keys if key != item.key]
+    assert window.before == sum(key < item.key for key in keys)
+    assert keys_in(window.above) == [key for key in others if key < item.key][-above or 999 :]
+    assert keys_in(window.below) == [key for key in others if key > item.key][:below]
+    assert window.view.entry_count == len(keys)
+
+
+@pytest.mark.parametrize("shards", [range(16), [5], [2, 9]], ids=["all", "one", "two"])
+@pytest.mark.parametrize("size", [(0, 0), (1, 0), (6, 4), (20, 20)], ids=str)
+async def test_windows_that_are_asked_for_together(
+    router: Router, keeping: RedisIndexKeeping, shards: Sequence[int], size: tuple[int, int]
+) -> None:
+    """Each has its own, whoever it is asked for with: users of one shard, of all, without an entry;
+    and they are asked for with a tenth of the calls that each alone would take.
+    """
+    items = items_of(200, shards=shards, seed=2)
+    keys = keys_of(items)
+    await build(keeping, items)
+    above, below = size
+    together: WindowsTogether = SharedReads(lambda: None, crowd_max=WINDOWS_MAX)
+    reads = 0
+
+    async def counted(
+        kind: Hashable, user_id: int, read: Callable[[Sequence[int]], Awaitable[Windows]]
+    ) -> Windows:
+        async def counting(user_ids: Sequence[int]) -> Windows:
+            nonlocal reads
+            reads += 1
+            return await read(user_ids)
+
+        return await shared(kind, user_id, counting)
+
+    shared, together.answer = together.answer, counted  # type: ignore[method-assign]
+    index = RedisIndex(router, together)
+
+    async def ask(user_id: int) -> tuple[IndexedEntry, Window] | None:
+        return await index.window_of(SEASON, user_id, above=above, below=below, fresh=ANY)
+
+    strangers = range(10**6, 10**6 + 20)
+    found = await asyncio.gather(*map(ask, [*(item.user_id for item in items), *strangers]))
+
+    for one, item in zip(found, items, strict=False):
+        require_middle(one, item, keys, above, below)
+    assert found[len(items) :] == [None] * len(strangers)
+    assert reads <= (len(items) + len(strangers)) / 10
 
 
 async def test_who_has_no_entry_has_no_window(

@@ -22,7 +22,7 @@ def test_a_quota_is_never_more_than_is_wanted() -> None:
     """Nothing wanted is nothing asked; of a few all, of many about a sixteenth."""
     counts = ShardCounts()
 
-    assert [counts.quota(1, wanted) for wanted in (0, 1, 2, 1000)] == [0, 1, 2, 96]
+    assert [counts.quota(1, wanted) for wanted in (0, 1, 2, 1000)] == [0, 1, 2, 92]
 
 
 def test_a_quota_follows_the_fullest_shard() -> None:
@@ -32,17 +32,20 @@ def test_a_quota_follows_the_fullest_shard() -> None:
     counts.note(2, [25] * 2 + [0] * 14)
 
     assert counts.quota(1, 100) == 100
-    assert counts.quota(2, 100) == 72
+    assert counts.quota(2, 100) == 68
 
 
-@pytest.mark.parametrize("wanted", [10, 100, 1000])
+@pytest.mark.parametrize("wanted", [4, 6, 11, 100, 1000])
 def test_a_quota_is_enough_nearly_always(wanted: int) -> None:
-    """Of 2,000 pages of entries given to shards at random hardly any needs more of one shard."""
-    rng = random.Random(1)
+    """Of 2,000 pages of entries given to shards at random about one in 250 has a shard that may
+    have more of it than it sent; with a row less it would be more.
+    """
+    rng = random.Random(2)
     quota = ShardCounts().quota(1, wanted)
-    short = 0
+    full = []
     for _ in range(2000):
-        shards = rng.choices(range(16), k=wanted)
-        short += max(shards.count(shard) for shard in range(16)) > quota
+        shards = rng.choices(range(16), k=wanted - 1)
+        full.append(max(shards.count(shard) for shard in range(16)))
 
-    assert short <= 4
+    assert sum(count >= quota for count in full) <= 16
+    assert sum(count >= quota - 1 for count in full) > 8

@@ -1,4 +1,4 @@
-"""Shared reads of ranks that are seen in traces.
+"""Shared reads that are seen in traces.
 
 A read serves all who asked at the same time, of whom a few are traced. Its span is part of the
 trace of the first of them and links to the spans of all; theirs link back to it.
@@ -6,41 +6,45 @@ trace of the first of them and links to the spans of all; theirs link back to it
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from core.shared_ranks import Ranks, SharedRanks, Wanted
+from core.shared_reads import ReadTogether, SharedReads
 from core.tracing import SPAN, Span, span_here
 
+_Item = TypeVar("_Item", bound=Hashable)
+_Answer = TypeVar("_Answer")
 
-class TracedRanks(SharedRanks):
-    """SharedRanks that remembers who of those that ask are traced calls."""
 
-    def __init__(self, deadline_s: Callable[[], float | None]) -> None:
-        super().__init__(deadline_s)
-        self._spans: dict[tuple[Hashable, Wanted], Span] = {}
+class TracedReads(SharedReads[_Item, _Answer]):
+    """SharedReads that remembers who of those that ask are traced calls."""
 
-    async def rank(
-        self, kind: Hashable, wanted: Wanted, read: Callable[[Sequence[Wanted]], Awaitable[Ranks]]
-    ) -> Ranks:
-        """See `SharedRanks.rank`."""
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - as its parent's
+        super().__init__(*arguments, **options)
+        self._spans: dict[tuple[Hashable, _Item], Span] = {}
 
-        async def shown(asked: Sequence[Wanted]) -> Ranks:
+    async def answer(
+        self, kind: Hashable, item: _Item, read: ReadTogether[_Item, _Answer]
+    ) -> _Answer:
+        """See `SharedReads.answer`."""
+
+        async def shown(asked: Sequence[_Item]) -> _Answer:
             with self._shared(kind, asked):
                 return await read(asked)
 
         span = span_here()
         if span is None:
-            return await super().rank(kind, wanted, shown)
-        key = (kind, wanted)
+            return await super().answer(kind, item, shown)
+        key = (kind, item)
         self._spans[key] = span
         try:
-            return await super().rank(kind, wanted, shown)
+            return await super().answer(kind, item, shown)
         finally:
             self._spans.pop(key, None)
 
     @contextmanager
-    def _shared(self, kind: Hashable, asked: Sequence[Wanted]) -> Iterator[None]:
+    def _shared(self, kind: Hashable, asked: Sequence[_Item]) -> Iterator[None]:
         """The span of a read that serves traced calls, if it does."""
         found = (self._spans.get((kind, one)) for one in asked) if self._spans else ()
         calls = {span.span_id: span for span in found if span is not None}
@@ -48,7 +52,7 @@ class TracedRanks(SharedRanks):
         span = None
         if calls:
             first = next(iter(calls.values()))
-            span = first.child("ranks", {"standings.asked": len(asked)}, links=[*calls.values()])
+            span = first.child(self.name, {"standings.asked": len(asked)}, links=[*calls.values()])
             for call in calls.values():
                 if call is not first:
                     call.link(span)

@@ -10,7 +10,8 @@ import pytest
 
 from core.errors import IndexUnavailable
 from core.ports import IndexedEntry, IndexView
-from core.shared_ranks import Ranks, SharedRanks, Wanted
+from core.reading import Ranks, Wanted
+from core.shared_reads import SharedReads
 
 VIEW = IndexView(1, 100)
 
@@ -34,11 +35,11 @@ class Bench:
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.together = SharedRanks(lambda: self.deadline_s)
+        self.together = SharedReads(lambda: self.deadline_s)
 
     def rank(self, user_id: int, kind: Hashable = 1) -> asyncio.Task[Ranks]:
         """Somebody asks for a user."""
-        return asyncio.create_task(self.together.rank(kind, (user_id, b""), self._read))
+        return asyncio.create_task(self.together.answer(kind, (user_id, b""), self._read))
 
     async def _read(self, wanted: Sequence[Wanted]) -> Ranks:
         users = [user for user, _ in wanted]

@@ -1,4 +1,4 @@
-"""Natural batching of reads: ranks that are asked for together are read together.
+"""Natural batching of reads: what is asked for together is read together.
 
 What many callers ask of each shard in one call costs little more than what one asks: the call, not
 the lookup, is the price, and so it is with the way there. Who asks while the event loop is busy
@@ -9,7 +9,7 @@ goes at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from math import inf
@@ -17,19 +17,16 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from core.errors import ShardsMissing
 from core.lull import Lull
-from core.ports import IndexedEntry, IndexView
 
 _AWAY_MAX: Final = 2
 """Crowds of a kind on their way: while one counts, the next looks for its users."""
 _CROWD_MAX: Final = 128
-"""Whom a crowd asks for; a call holds up its node."""
+"""Whom a crowd asks for, if nothing else is said; a call holds up its node."""
 
 _Item = TypeVar("_Item", bound=Hashable)
 _Answer = TypeVar("_Answer")
-Ranks: TypeAlias = tuple[Mapping[int, tuple[IndexedEntry, int]], IndexView]
-"""Entries with their ranks by user, and what was read of the season for that."""
-Wanted: TypeAlias = tuple[int, bytes]
-"""A user, and what its key probably is; b"": nobody knows."""
+ReadTogether: TypeAlias = Callable[[Sequence[_Item]], Awaitable[_Answer]]
+"""Answers for some items at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,11 +44,13 @@ class Gathering(Generic[_Item, _Answer]):
 
     def __init__(
         self,
-        ask: Callable[[Sequence[_Item]], Awaitable[_Answer]],
+        ask: ReadTogether[_Item, _Answer],
         deadline_s: Callable[[], float | None],
+        crowd_max: int,
     ) -> None:
         self._ask = ask
         self._deadline_s = deadline_s
+        self._crowd_max = crowd_max
         self._crowd: _Crowd[_Item, _Answer] | None = None
         self._lull = Lull(self._go)
         self._away: set[asyncio.Task[None]] = set()
@@ -82,7 +81,7 @@ class Gathering(Generic[_Item, _Answer]):
             end_s = inf
         if crowd.context is None or end_s > crowd.end_s:
             crowd.end_s, crowd.context = end_s, copy_context()
-        if len(crowd.items) >= _CROWD_MAX:
+        if len(crowd.items) >= self._crowd_max:
             self._send(crowd)
         return crowd
 
@@ -117,26 +116,34 @@ class Gathering(Generic[_Item, _Answer]):
             crowd.answer.set_result(answer)
 
 
-class SharedRanks:
-    """Brings those together who ask for the same kind of rank. `deadline_s` tells when the time of
-    the caller is over; a crowd has the time of its member that has most.
+class SharedReads(Generic[_Item, _Answer]):
+    """Brings those together whose questions are of one kind. `deadline_s` tells when the time of
+    the caller is over; a crowd has the time of its member that has most. `name`: what is read.
     """
 
-    def __init__(self, deadline_s: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        deadline_s: Callable[[], float | None],
+        *,
+        name: str = "read",
+        crowd_max: int = _CROWD_MAX,
+    ) -> None:
+        self.name = name
         self._deadline_s = deadline_s
-        self._gatherings: dict[Hashable, Gathering[Wanted, Ranks]] = {}
+        self._crowd_max = crowd_max
+        self._gatherings: dict[Hashable, Gathering[_Item, _Answer]] = {}
 
-    async def rank(
-        self, kind: Hashable, wanted: Wanted, read: Callable[[Sequence[Wanted]], Awaitable[Ranks]]
-    ) -> Ranks:
-        """What `read` says of this user, among others of its `kind`. Raises ShardsMissing where it
+    async def answer(
+        self, kind: Hashable, item: _Item, read: ReadTogether[_Item, _Answer]
+    ) -> _Answer:
+        """What `read` says of this item, among others of its `kind`. Raises ShardsMissing where it
         did: the trouble may be of another's shard.
         """
         gathering = self._gatherings.get(kind)
         if gathering is None:
-            gathering = self._gatherings[kind] = Gathering(read, self._deadline_s)
+            gathering = self._gatherings[kind] = Gathering(read, self._deadline_s, self._crowd_max)
         try:
-            return await gathering.answer(wanted)
+            return await gathering.answer(item)
         finally:
             if gathering.idle:
                 self._gatherings.pop(kind, None)
