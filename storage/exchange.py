@@ -162,7 +162,7 @@ async def run(
     connection: psycopg.AsyncConnection[Any], steps_of: Callable[[Talk], Steps[ResultT]]
 ) -> ResultT:
     """What the steps return. If it is cancelled, they are over, and the connection is closed."""
-    exchange = _Exchange[ResultT](connection.pgconn, steps_of(Talk(connection)))
+    exchange = _Exchange(connection.pgconn, steps_of(Talk(connection)))
     try:
         return await exchange.done
     except asyncio.CancelledError:
