@@ -51,10 +51,9 @@ class RankingServicer:
             request.submissions, self.use_cases.new_submission_id, call.identity
         )
         done = await self.use_cases.submit_scores(items)
-        return pb.BatchSubmitScoresResponse(
-            results=submissions.encode_submit_results(done),
-            consistency_token=done.consistency_token,
-        )
+        response = pb.BatchSubmitScoresResponse(consistency_token=done.consistency_token)
+        submissions.put_submit_results(response.results, done)
+        return response
 
     async def stream_submit_scores(
         self, requests: AsyncIterator[pb.StreamSubmitScoresRequest], call: CallContext
@@ -81,9 +80,10 @@ class RankingServicer:
         user_id = fields.user_id(request.user_id)
         options = entries.decode_options(request)
         entry, meta = await self.use_cases.get_entry(board_id, user_id, options)
-        return pb.GetEntryResponse(
-            entry=entries.encode_entry(entry, meta), meta=entries.encode_meta(meta)
-        )
+        response = pb.GetEntryResponse()
+        entries.put_entry(response.entry, entry, meta)
+        entries.put_meta(response.meta, meta)
+        return response
 
     async def batch_get_entries(
         self, request: pb.BatchGetEntriesRequest, _call: CallContext
@@ -93,11 +93,10 @@ class RankingServicer:
         user_ids = entries.decode_user_ids(request.user_ids)
         options = entries.decode_options(request)
         found = await self.use_cases.batch_get_entries(board_id, user_ids, options)
-        return pb.BatchGetEntriesResponse(
-            entries=entries.encode_entries(found.entries, found.meta),
-            missing_user_ids=found.missing_user_ids,
-            meta=entries.encode_meta(found.meta),
-        )
+        response = pb.BatchGetEntriesResponse(missing_user_ids=found.missing_user_ids)
+        entries.put_entries(response.entries, found.entries, found.meta)
+        entries.put_meta(response.meta, found.meta)
+        return response
 
     async def list_entries(self, request: pb.ListEntriesRequest, _call: CallContext) -> EncodedPage:
         """A page of a board."""

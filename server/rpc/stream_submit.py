@@ -25,7 +25,7 @@ from server.drain import Drain
 from server.identity.identity import ANONYMOUS, Identity
 from server.identity.policy import Kind
 from server.limits.accounts import Account
-from server.rpc.codec.submissions import decode_submissions, encode_submit_results
+from server.rpc.codec.submissions import decode_submissions, put_submit_results
 from standings.v1 import ranking_service_pb2 as pb
 
 UNACKNOWLEDGED_MAX: Final = 4096
@@ -116,12 +116,7 @@ class SubmitStream:
     async def _answer(self, sequence: int, count: int, pending: Awaitable[SubmitResults]) -> None:
         answer = None
         try:
-            done = await pending
-            answer = pb.StreamSubmitScoresResponse(
-                sequence=sequence,
-                results=encode_submit_results(done),
-                consistency_token=done.consistency_token,
-            )
+            answer = _acknowledgement(sequence, await pending)
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the stream
             self._fail(error)
         self._finished.put_nowait((count, answer))
@@ -137,3 +132,11 @@ class SubmitStream:
             self._failure = error
         if self._reader is not None:
             self._reader.cancel()
+
+
+def _acknowledgement(sequence: int, done: SubmitResults) -> pb.StreamSubmitScoresResponse:
+    answer = pb.StreamSubmitScoresResponse(
+        sequence=sequence, consistency_token=done.consistency_token
+    )
+    put_submit_results(answer.results, done)
+    return answer

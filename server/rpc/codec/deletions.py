@@ -8,7 +8,7 @@ from typing import Final
 
 from core.delete_entry import EntryDeleted
 from server.rpc.codec import fields
-from server.rpc.codec.entries import encode_standing
+from server.rpc.codec.entries import put_standing
 from server.rpc.codec.submissions import NewSubmissionId, decode_submission_id
 from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2 as types_pb
@@ -32,10 +32,12 @@ def decode_deletion(
 
 def encode_deletion(done: EntryDeleted) -> pb.DeleteEntryResponse:
     """What became of a deletion."""
-    return pb.DeleteEntryResponse(
+    response = pb.DeleteEntryResponse(
         outcome=types_pb.Outcome.ValueType(done.outcome),
-        deleted_entry=None if done.deleted is None else encode_standing(done.deleted),
         indexed=done.indexed,
         consistency_token=done.consistency_token,
         submission_id=done.submission_id,
     )
+    if done.deleted is not None:
+        put_standing(response.deleted_entry, done.deleted)
+    return response

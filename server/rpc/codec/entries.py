@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from core.errors import InvalidInput
 from core.types import (
@@ -104,39 +105,42 @@ def decode_score_point(point: pb.ScorePoint) -> ScorePoint:
     return ScorePoint(point.score, point.subscore)
 
 
-def encode_standing(standing: Standing, *, rank: int = 0, list_rank: int = 0) -> types_pb.Entry:
-    """An entry. What only PostgreSQL knows is set where the standing carries it."""
-    entry = types_pb.Entry(
-        user_id=standing.user_id,
-        rank=rank,
-        rank_low=rank,
-        rank_high=rank,
-        score=standing.score,
-        subscore=standing.subscore,
-        achieve_time=fields.timestamp(standing.achieve_time_ms),
-        list_rank=list_rank,
-    )
+def put_standing(entry: types_pb.Entry, standing: Standing, *, rank: int = 0) -> None:
+    """Fills an entry where it stands in its answer: one that is made first is copied there. What
+    only PostgreSQL knows is set where the standing carries it.
+    """
+    entry.user_id = standing.user_id
+    entry.score = standing.score
+    entry.subscore = standing.subscore
+    fields.put_timestamp(entry.achieve_time, standing.achieve_time_ms)
+    if rank:
+        entry.rank = entry.rank_low = entry.rank_high = rank
     if standing.update_time_ms is not None:
         entry.submission_count = standing.submission_count
-        entry.update_time.CopyFrom(fields.timestamp(standing.update_time_ms))
+        fields.put_timestamp(entry.update_time, standing.update_time_ms)
         if standing.metadata is not None:
             entry.metadata.CopyFrom(encode_metadata(standing.metadata))
-    return entry
 
 
-def encode_entry(ranked: RankedEntry, meta: ReadMeta) -> types_pb.Entry:
-    """An entry with its rank, and how well the answer knows it."""
-    entry = encode_standing(ranked.standing, rank=ranked.rank, list_rank=ranked.list_rank)
+def put_entry(entry: types_pb.Entry, ranked: RankedEntry, meta: ReadMeta) -> None:
+    """Fills an entry with its rank, and how well the answer knows it."""
+    put_standing(entry, ranked.standing, rank=ranked.rank)
+    if ranked.list_rank:
+        entry.list_rank = ranked.list_rank
     if meta.exactness is not Exactness.EXACT:
         entry.rank_low, entry.rank_high = bounds_of(ranked.rank, meta)
     if ranked.hidden:
         entry.hidden = True
-    return entry
 
 
-def encode_entries(ranked: Iterable[RankedEntry], meta: ReadMeta) -> Iterator[types_pb.Entry]:
-    """The entries of an answer."""
-    return (encode_entry(each, meta) for each in ranked)
+def put_entries(
+    entries: RepeatedCompositeFieldContainer[types_pb.Entry],
+    ranked: Iterable[RankedEntry],
+    meta: ReadMeta,
+) -> None:
+    """Fills in the entries of an answer."""
+    for each in ranked:
+        put_entry(entries.add(), each, meta)
 
 
 def bounds_of(rank: int, meta: ReadMeta) -> tuple[int, int]:
@@ -144,20 +148,27 @@ def bounds_of(rank: int, meta: ReadMeta) -> tuple[int, int]:
     return max(1, rank - meta.fewer), rank + meta.more
 
 
+def put_meta(told: types_pb.ReadMeta, meta: ReadMeta) -> None:
+    """Fills in what an answer says about itself."""
+    fields.put_timestamp(told.as_of, meta.as_of_ms)
+    told.source = types_pb.Source.ValueType(meta.source)
+    told.exactness = types_pb.Exactness.ValueType(meta.exactness)
+    told.stale = meta.staleness_ms > 0
+    seconds, ms = divmod(meta.staleness_ms, 1000)
+    told.staleness.seconds = seconds
+    told.staleness.nanos = ms * _NANOS_PER_MS
+    told.epoch = meta.epoch
+    told.shards_answered = SHARD_COUNT - len(meta.shards_missing)
+    told.shards_missing.extend(meta.shards_missing)
+    told.season_id = meta.season_id
+    told.entry_count = meta.entry_count
+
+
 def encode_meta(meta: ReadMeta) -> types_pb.ReadMeta:
-    """What an answer says about itself."""
-    return types_pb.ReadMeta(
-        as_of=fields.timestamp(meta.as_of_ms),
-        source=types_pb.Source.ValueType(meta.source),
-        exactness=types_pb.Exactness.ValueType(meta.exactness),
-        stale=meta.staleness_ms > 0,
-        staleness=fields.duration(meta.staleness_ms),
-        epoch=meta.epoch,
-        shards_answered=SHARD_COUNT - len(meta.shards_missing),
-        shards_missing=meta.shards_missing,
-        season_id=meta.season_id,
-        entry_count=meta.entry_count,
-    )
+    """What an answer says about itself, by itself."""
+    told = types_pb.ReadMeta()
+    put_meta(told, meta)
+    return told
 
 
 def _viewer(user_id: int) -> int:

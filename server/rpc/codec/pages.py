@@ -69,8 +69,8 @@ class PageEncoder:
 
 
 def _body(page: EntryPage) -> bytes:
-    return pb.ListEntriesResponse(
-        entries=entries.encode_entries(page.entries, page.meta),
-        next_page_token=page.next_page_token,
-        previous_page_token=page.previous_page_token,
-    ).SerializeToString()
+    body = pb.ListEntriesResponse(
+        next_page_token=page.next_page_token, previous_page_token=page.previous_page_token
+    )
+    entries.put_entries(body.entries, page.entries, page.meta)
+    return body.SerializeToString()

@@ -41,10 +41,10 @@ def decode_sides(request: pb.ListEntriesAroundRequest) -> tuple[int, int]:
 
 def encode_window(window: EntryWindow) -> pb.ListEntriesAroundResponse:
     """The entries around a place."""
-    return pb.ListEntriesAroundResponse(
-        entries=entries.encode_entries(window.entries, window.meta),
-        meta=entries.encode_meta(window.meta),
-    )
+    response = pb.ListEntriesAroundResponse()
+    entries.put_entries(response.entries, window.entries, window.meta)
+    entries.put_meta(response.meta, window.meta)
+    return response
 
 
 def decode_estimate(

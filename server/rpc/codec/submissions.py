@@ -8,13 +8,15 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 from core.errors import ClientWritesRefused, InvalidInput, StandingsError
 from core.submit_scores import SubmitResults
 from core.types import Operator, Submission, SubmitResult
 from server.identity.identity import ANONYMOUS, Identity
 from server.identity.scope import scope_of
 from server.rpc.codec import fields
-from server.rpc.codec.entries import encode_standing
+from server.rpc.codec.entries import put_standing
 from server.rpc.codec.metadata import ENTRY_BYTES_MAX, decode_metadata
 from server.rpc.status import to_status_proto
 from standings.v1 import ranking_service_pb2 as pb
@@ -91,27 +93,41 @@ def decode_submissions(
     return [_decode_item(request, new_id, caller) for request in requests]
 
 
+def put_submit_result(
+    response: pb.SubmitScoreResponse, result: SubmitResult, consistency_token: str = ""
+) -> None:
+    """Fills in what became of one submission; in an envelope, its token is around it."""
+    recorded = result.recorded
+    response.outcome = types_pb.Outcome.ValueType(recorded.outcome)
+    response.first_outcome = types_pb.Outcome.ValueType(recorded.first_outcome)
+    response.indexed = result.indexed
+    response.consistency_token = consistency_token
+    response.submission_id = recorded.submission_id
+    if recorded.entry is not None:
+        put_standing(response.entry, recorded.entry, rank=result.rank or 0)
+    if recorded.previous is not None:
+        put_standing(response.previous_entry, recorded.previous)
+
+
 def encode_submit_result(
     result: SubmitResult, consistency_token: str = ""
 ) -> pb.SubmitScoreResponse:
-    """What became of one submission; in an envelope, its token is around it."""
-    recorded = result.recorded
-    entry = recorded.entry
-    previous = recorded.previous
-    return pb.SubmitScoreResponse(
-        outcome=types_pb.Outcome.ValueType(recorded.outcome),
-        first_outcome=types_pb.Outcome.ValueType(recorded.first_outcome),
-        entry=None if entry is None else encode_standing(entry, rank=result.rank or 0),
-        previous_entry=None if previous is None else encode_standing(previous),
-        indexed=result.indexed,
-        consistency_token=consistency_token,
-        submission_id=recorded.submission_id,
-    )
+    """What became of one submission, by itself."""
+    response = pb.SubmitScoreResponse()
+    put_submit_result(response, result, consistency_token)
+    return response
 
 
-def encode_submit_results(done: SubmitResults) -> list[pb.BatchSubmitResult]:
-    """What became of the items of an envelope, in their order."""
-    return [_encode_item(index, result) for index, result in enumerate(done.results)]
+def put_submit_results(
+    results: RepeatedCompositeFieldContainer[pb.BatchSubmitResult], done: SubmitResults
+) -> None:
+    """Fills in what became of the items of an envelope, in their order."""
+    for index, result in enumerate(done.results):
+        item = results.add()
+        if isinstance(result, StandingsError):
+            item.error.CopyFrom(to_status_proto(result, within=f"submissions[{index}]."))
+        else:
+            put_submit_result(item.response, result)
 
 
 def _decode_item(
@@ -123,12 +139,6 @@ def _decode_item(
         return decode_submission(request, new_id, caller)
     except StandingsError as error:
         return error
-
-
-def _encode_item(index: int, result: SubmitResult | StandingsError) -> pb.BatchSubmitResult:
-    if isinstance(result, StandingsError):
-        return pb.BatchSubmitResult(error=to_status_proto(result, within=f"submissions[{index}]."))
-    return pb.BatchSubmitResult(response=encode_submit_result(result))
 
 
 def _digest(

@@ -67,10 +67,11 @@ def decode_options(request: pb.WatchEntriesRequest) -> ReadOptions:
 @lru_cache(maxsize=_ENCODED_MAX)
 def encode_message(message: WatchMessage) -> pb.WatchEntriesResponse:
     """A message; the same object for the same message, which nobody may change."""
-    return pb.WatchEntriesResponse(
+    response = pb.WatchEntriesResponse(
         event=pb.WatchEvent.ValueType(message.event),
-        entries=entries.encode_entries(message.entries, message.meta),
         removed_user_ids=message.removed_user_ids,
-        meta=entries.encode_meta(message.meta),
         resume_token=message.resume_token,
     )
+    entries.put_entries(response.entries, message.entries, message.meta)
+    entries.put_meta(response.meta, message.meta)
+    return response

@@ -39,12 +39,12 @@ def a_page(score: int = 5, **meta: Any) -> EntryPage:
 
 def message_of(page: EntryPage) -> pb.ListEntriesResponse:
     """A page as one message."""
-    return pb.ListEntriesResponse(
-        entries=entries.encode_entries(page.entries, page.meta),
-        next_page_token=page.next_page_token,
-        previous_page_token=page.previous_page_token,
-        meta=entries.encode_meta(page.meta),
+    message = pb.ListEntriesResponse(
+        next_page_token=page.next_page_token, previous_page_token=page.previous_page_token
     )
+    entries.put_entries(message.entries, page.entries, page.meta)
+    entries.put_meta(message.meta, page.meta)
+    return message
 
 
 @pytest.mark.parametrize(

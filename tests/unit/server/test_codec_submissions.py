@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from core.errors import BoardNotFound, InvalidInput, SubmissionIdTooOld
 from core.submit_scores import SubmitResults
 from core.types import Operator, Standing, SubmitResult
-from server.rpc.codec.entries import encode_standing
+from server.rpc.codec.entries import put_standing
 from server.rpc.codec.metadata import decode_metadata, encode_metadata
 from server.rpc.codec.submissions import (
     decode_submission,
     decode_submissions,
     encode_submit_result,
-    encode_submit_results,
+    put_submit_results,
 )
+from standings.v1 import ranking_service_pb2 as pb
 from standings.v1 import types_pb2
 from tests.unit.server.fakes import MINTED_ID, SOME_ID, recorded, submission, unpacked
 
@@ -220,7 +221,9 @@ def test_items_fail_in_their_place() -> None:
 def test_failed_items_are_told_with_their_place() -> None:
     """Errors of the codec and of the core alike name the item."""
     done = SubmitResults([SubmissionIdTooOld(5), BoardNotFound()], "token")
-    too_old, not_found = encode_submit_results(done)
+    response = pb.BatchSubmitScoresResponse()
+    put_submit_results(response.results, done)
+    too_old, not_found = response.results
     (violation,) = unpacked(too_old.error)["BadRequest"].field_violations
 
     assert violation.field == "submissions[0].submission_id"
@@ -238,7 +241,8 @@ def test_a_rank_that_is_not_known_is_zero() -> None:
 def test_full_entries() -> None:
     """What only PostgreSQL knows is shown where the standing carries it."""
     full = Standing(1, 2, 3, 4, submission_count=5, update_time_ms=6007, metadata='{"a":[1]}')
-    entry = encode_standing(full)
+    entry = types_pb2.Entry()
+    put_standing(entry, full)
 
     assert (entry.submission_count, entry.update_time.ToMilliseconds()) == (5, 6007)
     assert entry.metadata["a"][0] == 1
