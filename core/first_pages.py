@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -16,14 +16,12 @@ from core.list_entries import EntryPage
 from core.ordering import Ordering
 from core.own_writes import EVERY_RESULT, KeptAnswer, Mark, OwnWrites, age_ms
 from core.ports import Clock
-from core.types import Board, EntryView, RankMode, ReadOptions, ScoreRange, Source
+from core.types import ANY_SCORE, Board, EntryView, RankMode, ReadOptions, ScoreRange, Source
 from core.values import value
 
 _Page = KeptAnswer[EntryPage]
 _Key = tuple[int, int, RankMode]
 """Season number, page size, rank mode."""
-
-_WHOLE_BOARD: Final = ScoreRange()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,38 +114,34 @@ class FirstPages:
         """As ListEntries, without a round trip where the page is at hand. Raises Staleness also
         where the index cannot answer and the page at hand is too old for this caller.
         """
-
-        async def read() -> EntryPage:
-            return await self._list_entries(
-                board_id,
-                page_size=page_size,
-                page_token=page_token,
-                start_rank=start_rank,
-                scores=scores,
-                options=options,
-            )
-
-        first = not page_token and start_rank in (None, 1) and scores == _WHOLE_BOARD
+        first = not page_token and start_rank in (None, 1) and scores == ANY_SCORE
         plain = options.view is EntryView.BASIC and not options.consistency_token
-        if not (first and plain and self._limits.fresh_ms):
-            return await read()
-        board = await self._boards.get(board_id)
-        if options.season_id not in ("", board.season.season_id):
-            raise SeasonNotFound
-        wanted = _Wanted(board, page_size, options.rank_mode, options.max_staleness_ms)
-        try:
-            return await self._first_page(wanted)
-        except SeasonNotFound:
+        if first and plain and self._limits.fresh_ms:
+            board = await self._boards.get(board_id)
+            if options.season_id not in ("", board.season.season_id):
+                raise SeasonNotFound
+            wanted = _Wanted(board, page_size, options.rank_mode, options.max_staleness_ms)
+            try:
+                return await self._first_page(wanted)
+            except SeasonNotFound:
+                if options.season_id:
+                    raise
             # The season ended while it was being read.
-            if options.season_id:
-                raise
-            return await read()
+        return await self._list_entries(
+            board_id,
+            page_size=page_size,
+            page_token=page_token,
+            start_rank=start_rank,
+            scores=scores,
+            options=options,
+        )
 
     async def _first_page(self, wanted: _Wanted) -> EntryPage:
         now_s = self._clock.monotonic_s()
-        page = self._pages.get(wanted.key)
+        key = wanted.key
+        page = self._pages.get(key)
         if page is not None and self._is_good(page, wanted, now_s):
-            if page.age_ms(now_s) > self._limits.fresh_ms and wanted.key not in self._flights:
+            if page.age_ms(now_s) > self._limits.fresh_ms and key not in self._flights:
                 self._start(wanted)
             return self._again(page, now_s)
         try:
@@ -233,7 +227,7 @@ class FirstPages:
             page_size=wanted.page_size,
             page_token="",
             start_rank=None,
-            scores=_WHOLE_BOARD,
+            scores=ANY_SCORE,
             options=ReadOptions(
                 rank_mode=wanted.rank_mode,
                 season_id=wanted.board.season.season_id,
@@ -255,7 +249,13 @@ class FirstPages:
 
     def _again(self, page: _Page, now_s: float) -> EntryPage:
         """A page that was read earlier, with its age."""
-        return replace(page.answer, meta=page.meta_with(self._own_writes, now_s))
+        answer = page.answer
+        return EntryPage(
+            answer.entries,
+            answer.next_page_token,
+            answer.previous_page_token,
+            page.meta_with(self._own_writes, now_s),
+        )
 
 
 def _size(page: _Page) -> int:

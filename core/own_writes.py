@@ -53,6 +53,7 @@ _NOT_LIVE: Final = 0x40
 _UNTOLD_S: Final = LAG_MS_MAX / 1000 + 1.0
 """So long the index may lack a write before an answer has to say so; a second for the clocks of
 two workers."""
+_ERROR_MS: Final = 0.0005
 EVERY_RESULT: Final = b"\xff" * RESULT_BYTES
 """No result is greater: for answers that any write may change."""
 
@@ -266,8 +267,8 @@ def _touched(order: Ordering, recorded: Recorded) -> bytes:
 
 def age_ms(began_s: float, now_s: float) -> int:
     """The time between two moments of a clock, rounded up; at least 1."""
-    # What is less than a microsecond is the error of the floats.
-    return max(1, math.ceil(round((now_s - began_s) * 1000, 3)))
+    # What is less than half a microsecond is the error of the floats.
+    return max(1, math.ceil((now_s - began_s) * 1000 - _ERROR_MS))
 
 
 @dataclass(slots=True)

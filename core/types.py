@@ -298,6 +298,10 @@ class ScoreRange:
     high: int | None = None
 
 
+ANY_SCORE: Final = ScoreRange()
+"""The whole board."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShardReport:
     """How one shard of the index stands. `lag_ms` None: never checkpointed."""

@@ -10,6 +10,7 @@ from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from core.errors import InvalidInput
 from core.types import (
+    ANY_SCORE,
     SHARD_COUNT,
     EntryView,
     Exactness,
@@ -93,6 +94,8 @@ def decode_scores(request: pb.ListEntriesRequest) -> ScoreRange:
     """The range of scores that a page keeps to."""
     low = request.min_score if request.HasField("min_score") else None
     high = request.max_score if request.HasField("max_score") else None
+    if low is high is None:
+        return ANY_SCORE
     if low is not None and high is not None and low > high:
         raise InvalidInput("min_score", "must not be greater than max_score")
     return ScoreRange(low, high)
