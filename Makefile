@@ -43,9 +43,10 @@ soak: $(INSTALLED) ## Trouble between callers and a server for MINUTES, by TRANS
 	@$(BIN)/standings soak --minutes $(MINUTES) --transport $(TRANSPORT)
 
 # Most tests wait for something: three processes keep two cores busy. A file's tests stay together,
-# and so do the servers that they share.
+# and so do the servers that they share. What measures the machine has it for itself.
 test: $(INSTALLED) ## Run every test, on real servers that are started for it
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(BIN)/pytest -m alone
 
 fuzz: $(INSTALLED) ## Send damaged messages, tokens and files, FUZZ_FACTOR times as many as the tests do
 	FUZZ_FACTOR=$(FUZZ_FACTOR) $(BIN)/pytest tests/fuzz

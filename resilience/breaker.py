@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
-import pybreaker
-
 from resilience.deadline import SHORT_S
 from resilience.errors import CircuitOpen
 from resilience.faults import Fault
 from resilience.lag import LoopLag
+from resilience.lean_pybreaker import pybreaker
 from resilience.observer import Observer
 from resilience.overrides import Mode
 from resilience.window import Rates, Window

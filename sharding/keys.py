@@ -5,10 +5,9 @@ A shard is one hash tag, so that all its keys share a slot and one function may 
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from functools import lru_cache
 from typing import Final
-
-from redis.crc import key_slot
 
 from core.types import SHARD_COUNT
 
@@ -18,7 +17,8 @@ TAGS: Final = tuple(tag.encode() for tag in _TAGS.split())
 """One hash tag a shard, in slot order and one per 1,024 slots: any even split of the slots over 2,
 3, 4, 8 or 16 nodes gives each node its fair number of shards.
 """
-SLOTS: Final = tuple(key_slot(tag) for tag in TAGS)
+SLOTS: Final = tuple(crc_hqx(tag, 0) % 16384 for tag in TAGS)
+"""By Redis's CRC16, which Python has for other uses."""
 SHARDS: Final = range(SHARD_COUNT)
 
 _SEASONS_MAX: Final = 4096

@@ -2,8 +2,9 @@
 
 import pytest
 
-_LONGEST = ("test_chaos", "test_workers", "test_auth_rows", "test_soak", "test_envoy", "test_abuse")
+_LONGEST = ("test_workers", "test_auth_rows", "test_envoy", "test_core", "test_secrets")
 """Files that take minutes, in this order."""
+_ALONE = "alone: holds how well something is served; nothing else may keep the machine busy"
 
 pytest_plugins = [
     "tests.fixtures.engines",
@@ -14,6 +15,11 @@ pytest_plugins = [
     "tests.fixtures.keeping",
     "tests.fixtures.rungs",
 ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the suite's own marker known."""
+    config.addinivalue_line("markers", _ALONE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,7 +33,7 @@ from tests.fixtures.processes import ServerProcess, server_process
 from tests.fixtures.redis import empty
 from tests.fixtures.server import settings_for
 
-pytestmark = [pytest.mark.both_transports, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.alone, pytest.mark.both_transports, pytest.mark.timeout(1500)]
 
 SECONDS = float(os.environ.get("ABUSE_SECONDS", "1.5"))
 """Of each turn; at 5 and more, in full numbers."""

@@ -17,6 +17,7 @@ _RUN_S = 420
 _PROMISES = ("lost", "doubled", "wrong")
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(2 * _RUN_S + 60)
 def test_what_breaks_breaks_no_promise(tmp_path: Path) -> None:
     """Nothing is lost, doubled or wrong in any run of any row, and every row is served as it should

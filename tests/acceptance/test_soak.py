@@ -11,7 +11,7 @@ import pytest
 
 from bootstrap.server_settings import Transport
 
-pytestmark = pytest.mark.both_transports
+pytestmark = [pytest.mark.alone, pytest.mark.both_transports]
 
 _RUN_S = 200
 _BRIEF = ("--minutes", "0.3", "--rate", "15")
