@@ -166,7 +166,7 @@ async def test_what_workers_measure_is_told_together(server: ServerProcess) -> N
     submitted = 'standings_calls_total{code="OK",method="RankingService.SubmitScore"}'
     async with loaded(server.address) as load:
         await load.reaches(10 * CALLERS)
-    before = await server.metrics()
+    before = await server.metrics_when(lambda told: told[submitted] >= load.calls)
     pid = server.workers()[1]
     os.kill(pid, signal.SIGKILL)
     await server.line("worker died", pid=pid)
