@@ -45,9 +45,9 @@ class Figures:
     submit: CallCost
     get_entry: CallCost
     first_page: CallCost
-    redis_entry_bytes: int = 211
+    redis_entry_bytes: int = 228
     """Of one copy; a shard that is rebuilt has two of them for a while."""
-    rebuilt_entries_per_s: int = 162_000
+    rebuilt_entries_per_s: int = 92_000
     """By one machine."""
     postgres_entry_bytes: int = 430
     """With its rank index, after each entry has been written twice."""
@@ -59,19 +59,18 @@ class Figures:
 
 FIGURES: Final[Mapping[str, Figures]] = {
     "grpcio": Figures(
-        submit=CallCost(556, postgres_us=190, redis_us=121),
-        # What Redis takes for a rank was not measured apart: as much as for a submission.
-        get_entry=CallCost(561, redis_us=121),
-        first_page=CallCost(258),
+        submit=CallCost(384, postgres_us=138, redis_us=102),
+        get_entry=CallCost(395, redis_us=188),
+        first_page=CallCost(262),
     ),
     "envoy": Figures(
-        submit=CallCost(303, postgres_us=190, redis_us=121),
-        get_entry=CallCost(306, redis_us=121),
-        first_page=CallCost(139),
+        submit=CallCost(240, postgres_us=109, redis_us=91),
+        get_entry=CallCost(215, redis_us=154),
+        first_page=CallCost(109),
     ),
 }
-"""By `standings bench` on 1,000,000 entries, one worker, 64 callers (decision 0012); bytes from
-used_memory and from PostgreSQL's own sizes of 100,000 entries."""
+"""By `standings bench` on 1,000,000 entries, one worker, 64 callers; bytes from used_memory and from
+PostgreSQL's own sizes of 100,000 entries."""
 
 
 @dataclass(frozen=True, slots=True)
