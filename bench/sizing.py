@@ -69,8 +69,8 @@ FIGURES: Final[Mapping[str, Figures]] = {
         first_page=CallCost(109),
     ),
 }
-"""By `standings bench` on 1,000,000 entries, one worker, 64 callers; bytes from used_memory and from
-PostgreSQL's own sizes of 100,000 entries."""
+"""By `standings bench` on 1,000,000 entries, one worker, 64 callers; bytes from used_memory and
+from PostgreSQL's own sizes of 100,000 entries."""
 
 
 @dataclass(frozen=True, slots=True)

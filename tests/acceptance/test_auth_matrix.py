@@ -253,7 +253,7 @@ async def said(
         else:
             await channel.unary_unary(path, write, read)(row.request, **told)
     except grpc.aio.AioRpcError as error:
-        if "execute_batch" in (error.details() or ""):
+        if "execute_batch" in (error.debug_error_string() or ""):
             # The call was over before grpc.aio had sent its message; it tells of that only, and not
             # what the server said.
             return await said(channel, path, row, metadata)

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,14 +224,17 @@ async def _require_shown(client: AsyncClient, user: int, score: int, **options: 
 
 
 async def test_a_token_sees_through_another_workers_caches(
-    standings: RunningServer, serve: Serve
+    standings: RunningServer, serve: Serve, tmp_path: Path
 ) -> None:
     """Written at one worker, read at another one whose caches are full: by token the new state,
     without it possibly the old one, which then says that it is.
     """
     old_answers = 0
     async with AsyncExitStack() as stack:
-        addresses = await stack.enter_async_context(serve(standings.settings))
+        settings = standings.settings
+        state = settings.state.model_copy(update={"directory": tmp_path})
+        settings = settings.model_copy(update={"state": state})
+        addresses = await stack.enter_async_context(serve(settings))
         other = await stack.enter_async_context(AsyncClient(addresses.public, timeout_s=20))
         writer = standings.client
         await _fill(writer)

@@ -41,7 +41,10 @@ from tests.fixtures.redis import empty
 from tests.fixtures.server import Serve, settings_for
 from tests.fixtures.standby import Standby
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.grpcio_only("it looks at the metrics of the test's own process"),
+]
 
 USERS = range(1, 31)
 LAG_MS_MAX = 1_500
