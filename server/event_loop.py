@@ -9,8 +9,8 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 _ALLOCATIONS: Final = 10_000
-"""More new objects than most calls of hundreds of submissions make; Python's own 700 has the
-collector look through them a dozen times while all of them are in use."""
+"""New objects between two looks. Python's own 700 has it look through a call of hundreds of
+submissions while all of that is still in use."""
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -2,9 +2,11 @@
 
 import pytest
 
-_LONGEST = ("test_workers", "test_auth_rows", "test_envoy", "test_core", "test_secrets")
+_LONGEST = ("test_auth_rows", "test_removal", "test_core", "test_compose_stores", "test_secrets")
 """Files that take minutes, in this order."""
-_ALONE = "alone: holds how well something is served; nothing else may keep the machine busy"
+_ALONE = (
+    "alone: holds how well or how soon something is served; nothing else may keep the machine busy"
+)
 
 pytest_plugins = [
     "tests.fixtures.engines",

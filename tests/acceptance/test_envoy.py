@@ -23,7 +23,7 @@ from tests.fixtures.processes import ServerProcess, server_process
 from tests.fixtures.redis import empty
 from tests.fixtures.server import settings_for
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.alone, pytest.mark.envoy]
 
 SERVICE = "/standings.v1.RankingService/"
 UNREAD_MAX = 64
@@ -37,12 +37,7 @@ async def server(
 ) -> AsyncIterator[ServerProcess]:
     """A server with one worker behind Envoy, and a board."""
     await empty(redis_cluster)
-    with_envoy = {
-        "STANDINGS_SERVER_TRANSPORT": "envoy",
-        "STANDINGS_SERVER_WORKERS": "1",
-        # More than the thousands that are given up here, of which it learns when it comes to it.
-        "STANDINGS_SERVER_IN_FLIGHT_MAX": "10000",
-    }
+    with_envoy = {"STANDINGS_SERVER_TRANSPORT": "envoy", "STANDINGS_SERVER_WORKERS": "1"}
     settings = settings_for(database, redis_cluster)
     async with server_process(settings, tmp_path, **with_envoy) as server:
         async with AsyncClient(server.address, timeout_s=20) as client:

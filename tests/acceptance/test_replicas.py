@@ -42,6 +42,7 @@ from tests.fixtures.server import Serve, settings_for
 from tests.fixtures.standby import Standby
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.timeout(240),
     pytest.mark.grpcio_only("it looks at the metrics of the test's own process"),
 ]
@@ -250,14 +251,9 @@ async def test_a_quiet_primary_makes_no_replica_old(
     async with deployment(serve, database, redis_cluster, standby) as deployed:
         await uses(deployed, "replica-1")
         until_s = time.monotonic() + 3
-        ages = []
         while time.monotonic() < until_s:
             _, meta = await deployed.read()
-            ages.append(meta.staleness)
-
-        assert max(ages) <= timedelta(milliseconds=LAG_MS_MAX)
-        # The primary, which has no age, is asked where a busy machine was late to look.
-        assert sum(1 for age in ages if age) > 0.9 * len(ages)
+            assert AT_ONCE < meta.staleness <= timedelta(milliseconds=LAG_MS_MAX)
 
 
 async def test_replay_is_paused(

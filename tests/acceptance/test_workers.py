@@ -30,7 +30,7 @@ from tests.fixtures.processes import ServerProcess, is_alive, server_process, ti
 from tests.fixtures.redis import empty
 from tests.fixtures.server import settings_for
 
-pytestmark = pytest.mark.both_transports
+pytestmark = [pytest.mark.alone, pytest.mark.both_transports]
 
 CALLERS = 12
 PAUSE_S = 0.02

@@ -115,12 +115,12 @@ def put_standing(entry: types_pb.Entry, standing: Standing, *, rank: int = 0) ->
     entry.user_id = standing.user_id
     entry.score = standing.score
     entry.subscore = standing.subscore
-    fields.put_timestamp(entry.achieve_time, standing.achieve_time_ms)
+    fields.put_ms(entry.achieve_time, standing.achieve_time_ms)
     if rank:
         entry.rank = entry.rank_low = entry.rank_high = rank
     if standing.update_time_ms is not None:
         entry.submission_count = standing.submission_count
-        fields.put_timestamp(entry.update_time, standing.update_time_ms)
+        fields.put_ms(entry.update_time, standing.update_time_ms)
         if standing.metadata is not None:
             entry.metadata.CopyFrom(encode_metadata(standing.metadata))
 
@@ -153,13 +153,11 @@ def bounds_of(rank: int, meta: ReadMeta) -> tuple[int, int]:
 
 def put_meta(told: types_pb.ReadMeta, meta: ReadMeta) -> None:
     """Fills in what an answer says about itself."""
-    fields.put_timestamp(told.as_of, meta.as_of_ms)
+    fields.put_ms(told.as_of, meta.as_of_ms)
     told.source = types_pb.Source.ValueType(meta.source)
     told.exactness = types_pb.Exactness.ValueType(meta.exactness)
     told.stale = meta.staleness_ms > 0
-    seconds, ms = divmod(meta.staleness_ms, 1000)
-    told.staleness.seconds = seconds
-    told.staleness.nanos = ms * _NANOS_PER_MS
+    fields.put_ms(told.staleness, meta.staleness_ms)
     told.epoch = meta.epoch
     told.shards_answered = SHARD_COUNT - len(meta.shards_missing)
     told.shards_missing.extend(meta.shards_missing)

@@ -85,12 +85,11 @@ def duration(time_ms: int) -> Duration:
     return Duration(seconds=seconds, nanos=ms * 1_000_000)
 
 
-def put_timestamp(moment: Timestamp, time_ms: int) -> None:
-    """Fills in a moment in ms since the epoch."""
+def put_ms(time: Timestamp | Duration, time_ms: int) -> None:
+    """Fills in a moment in ms since the epoch, or a duration in ms; 0 is told as well."""
     seconds, ms = divmod(time_ms, 1000)
-    moment.seconds = seconds
-    # A field that is set to its default counts as set for the message around it.
-    moment.nanos = ms * 1_000_000
+    time.seconds = seconds
+    time.nanos = ms * 1_000_000
 
 
 def timestamp(time_ms: int) -> Timestamp:
