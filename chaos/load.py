@@ -130,7 +130,7 @@ class Load(AbstractAsyncContextManager["Load"]):
     in_flight_max: int = 1_500
     refused: int = 0
     """Calls that were not made, because so many were on their way."""
-    _budget: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=Budget)
     _calls: set[asyncio.Task[None]] = field(default_factory=set)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _unknown: dict[int, Call] = field(default_factory=dict)
@@ -205,13 +205,13 @@ class Load(AbstractAsyncContextManager["Load"]):
             self.history.late.append((now_s, now_s - due_s))
 
     async def _call(self, call: Call) -> None:
-        self._budget.earn()
+        self.budget.earn()
         for number in itertools.count(1):
             tried = await self._try(call, number)
             if tried.attempt.result not in _RETRIED or number == _ATTEMPTS_MAX:
                 break
             delay_s = _BACKOFF_S if tried.pushback_s is None else tried.pushback_s
-            if delay_s < 0 or not self._budget.take():
+            if delay_s < 0 or not self.budget.take():
                 break
             await asyncio.sleep(delay_s)
 

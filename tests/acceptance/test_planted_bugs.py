@@ -22,7 +22,7 @@ from chaos.admin import FORCED_OPEN, admin_of
 from chaos.calls import RANK, TOP, Channels
 from chaos.checker import Verdict, check
 from chaos.history import SUBMIT, Attempt, History, Meta, Place
-from chaos.load import BOARDS, Load, Players, Population, new_history
+from chaos.load import BOARDS, Budget, Load, Players, Population, new_history
 from chaos.stores import Found, Ledger, Stores
 from chaos.verdicts import Harm, Invariant
 from cli.serving import serving
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.grpcio_only("its bugs are planted in a server of the te
 
 USERS = 200
 PLAY_S = 1.5
-IMPATIENT_S = 0.005
+IMPATIENT_S = 0.01
 
 
 class Arena:
@@ -92,21 +92,29 @@ class Arena:
         users = dict.fromkeys(BOARDS, Population(USERS))
         numbers = itertools.count(1)
         async with AsyncExitStack() as stack:
-            for address, shares in (
-                (self.server.address, {SUBMIT: 1.0}),
-                (reads_from or self.server.address, {TOP: 0.5, RANK: 0.5}),
+            # Whoever is patient lends those time who ask the same at once: then nobody does.
+            reads = {TOP: 1.0} if impatient else {TOP: 0.5, RANK: 0.5}
+            for address, shares, rate in (
+                (self.server.address, {SUBMIT: 1.0}, 15 if impatient else 60),
+                (reads_from or self.server.address, reads, 15 if impatient else 60),
             ):
                 channels = Channels(address, 2)
                 stack.push_async_callback(channels.close)
                 players = Players(users, random.Random(7), shares=shares, numbers=numbers)
-                await stack.enter_async_context(Load(channels, players, history, rate=60))
+                await stack.enter_async_context(Load(channels, players, history, rate=rate))
             if impatient:
                 channels = Channels(self.server.address, 2)
                 stack.push_async_callback(channels.close)
+                # All of one user, and so of one shard, which everybody else needs too.
                 players = Players(
-                    users, random.Random(8), shares={RANK: 1.0}, numbers=numbers, read_s=IMPATIENT_S
+                    dict.fromkeys(BOARDS, Population(1)),
+                    random.Random(8),
+                    shares={RANK: 1.0},
+                    numbers=numbers,
+                    read_s=IMPATIENT_S,
                 )
-                await stack.enter_async_context(Load(channels, players, history, rate=impatient))
+                hasty = Load(channels, players, history, rate=impatient, budget=Budget(tokens=0))
+                await stack.enter_async_context(hasty)
             if forced:
                 admin = await stack.enter_async_context(admin_of(self.server.admin_address))
                 await admin.set_breaker(history, "redis/*", FORCED_OPEN, ttl_s=1.0)
