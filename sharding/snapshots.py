@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from core.errors import IndexUnavailable
@@ -18,6 +20,12 @@ from sharding.router import Router
 _EVEN: Final = (0, 0, 1)
 """No place where the ranks stand closer than elsewhere."""
 _MARK_S: Final = 1.0
+_RANKS_A_CALL: Final = 256
+"""Each costs a node about 10 us, and whoever comes meanwhile waits for all of them."""
+_PAUSE_S: Final = 0.01
+"""Between two such calls. A rank of a user takes two looks at all nodes: where one is always held
+up, each takes as long as that.
+"""
 
 
 class RedisSnapshots:
@@ -34,16 +42,15 @@ class RedisSnapshots:
         self._mark: tuple[int, bytes] = (0, bytes(LEDGER_BYTES))
 
     async def take(self, season_number: int) -> Snapshot:
-        """See `SnapshotSource.take`. Cost: two round trips, and one more each second; about 260
-        ranks of each shard hold up a node for some milliseconds.
+        """See `SnapshotSource.take`. Cost: 17 round trips in some 0.2 s, two at once for a board of
+        hundreds, and one more each second; a call holds up a node for some 2 ms.
         """
         made_ms = self._clock.now_ms()
         horizon, ledger = await self._horizon()
-        read = SeasonRead(self._router, season_number, Freshness())
-        replies = await read.ask("grid", [(STEPS,)], dict.fromkeys(SHARDS, _EVEN))
         top = await self._index.window(
             season_number, b"", above=0, below=TOP_ROWS_MAX, within=KeyRange(), fresh=Freshness()
         )
+        sketches = await self._sketches(season_number, top.view.entry_count)
         return Snapshot(
             season_number=season_number,
             made_ms=made_ms,
@@ -52,9 +59,23 @@ class RedisSnapshots:
             horizon=horizon,
             ledger=ledger,
             epoch=top.view.epoch,
-            sketches=[_sketch(replies[shard][0]) for shard in SHARDS],
+            sketches=sketches,
             top=Top(top.below, whole=len(top.below) < TOP_ROWS_MAX),
         )
+
+    async def _sketches(self, season_number: int, entry_count: int) -> Sequence[Sketch]:
+        """Each of one instant; of a large board one after the other."""
+        read = SeasonRead(self._router, season_number, Freshness())
+        ranks = min(STEPS, entry_count // len(SHARDS) + 1)
+        together = max(1, _RANKS_A_CALL // ranks)
+        sketches: list[Sketch] = []
+        for first in range(0, len(SHARDS), together):
+            if first:
+                await asyncio.sleep(_PAUSE_S)
+            some = SHARDS[first : first + together]
+            replies = await read.ask("grid", [(STEPS,)], dict.fromkeys(some, _EVEN))
+            sketches += [_sketch(replies[shard][0]) for shard in some]
+        return sketches
 
     async def _horizon(self) -> tuple[int, bytes]:
         """What all shards have, by their checkpoints, and of which ledger: a transaction that has
