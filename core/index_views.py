@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import reduce
 from typing import Final
 
@@ -15,20 +14,21 @@ NOTHING: Final = IndexView(epoch=0, entry_count=0)
 
 def joined(views: Iterable[IndexView]) -> IndexView:
     """The view of several reads, each about shards of its own."""
-    return reduce(_join, views, NOTHING)
+    rest = iter(views)
+    return reduce(_join, rest, next(rest, NOTHING))
 
 
 def as_old_as(view: IndexView, other: IndexView) -> IndexView:
     """The view of two reads about the same shards, the second of which adds no counts: no more
     than the one that was behind further.
     """
-    return replace(_join(view, other), entry_count=view.entry_count)
+    return _join(view, other, entry_count=view.entry_count)
 
 
-def _join(one: IndexView, other: IndexView) -> IndexView:
+def _join(one: IndexView, other: IndexView, *, entry_count: int | None = None) -> IndexView:
     return IndexView(
         epoch=max(one.epoch, other.epoch),
-        entry_count=one.entry_count + other.entry_count,
+        entry_count=one.entry_count + other.entry_count if entry_count is None else entry_count,
         caught_up_ms=_earlier(one.caught_up_ms, other.caught_up_ms),
         source=Source(max(one.source, other.source)),
         missing=one.missing | other.missing,

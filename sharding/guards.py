@@ -82,6 +82,11 @@ class ShardGuards:
     def settle(self, passage: Passage, outcomes: Mapping[int, Outcome]) -> None:
         """Notes how a call ended: OK, and not slow, for all shards that are not named."""
         second = int(self._common.clock())
+        unchanged = passage.epoch == self._common.epoch and self._are_all_free()
+        if unchanged and not outcomes and not passage.took_s:
+            for shard in passage.admitted:
+                self._shards[shard].note_ok(second)
+            return
         for shard in passage.admitted:
             breaker = self._shards[shard]
             if (
@@ -183,10 +188,14 @@ class Passage:
         self._settled = False
 
     @property
+    def injected(self) -> list[int]:
+        """Those that a fault was injected into."""
+        return [s for s, reply in self.refused.items() if not isinstance(reply, ShardRefused)]
+
+    @property
     def admitted(self) -> list[int]:
-        """All whose end is to be noted, those included that a fault was injected into."""
-        injected = [s for s, reply in self.refused.items() if not isinstance(reply, ShardRefused)]
-        return self.shards + injected
+        """All whose end is to be noted."""
+        return self.shards + self.injected if self.refused else self.shards
 
     def __enter__(self) -> Self:
         return self
@@ -213,15 +222,14 @@ class Passage:
         self.refused[shard] = NodeLost("a fault was injected")
 
     def settle(self, replies: Mapping[int, Reply]) -> None:
-        """Notes what each shard that was asked has answered, or in place of an answer."""
+        """Notes what shards replied; those that are not named have answered."""
         outcomes = {
             shard: self._outcome(reply)
             for shard, reply in replies.items()
             if isinstance(reply, Exception)
         }
         if self.faulty:
-            injected = (shard for shard in self.admitted if shard not in replies)
-            outcomes |= dict.fromkeys(injected, Outcome.LOST)
+            outcomes |= dict.fromkeys(self.injected, Outcome.LOST)
         self._settled = True
         self._guards.settle(self, outcomes)
 

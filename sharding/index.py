@@ -86,8 +86,9 @@ class RedisIndex:
         replies = await self._read(season_number, fresh).ask(
             "ranks", list(_cutoff_rounds(cutoffs)), dict.fromkeys(shards, ())
         )
-        counts = [[n for reply in replies[shard] for n in _counts(reply)] for shard in shards]
-        return counts, _view(replies)
+        counts = _counts(replies, shards)
+        places = [place * len(cutoffs) for place in range(len(shards))]
+        return [counts[first : first + len(cutoffs)] for first in places], _view(replies)
 
     @timed
     async def window(
@@ -153,8 +154,9 @@ def _cutoff_rounds(cutoffs: Sequence[bytes]) -> Iterable[tuple[Argument, ...]]:
         yield (len(run[0]), b"".join(run))
 
 
-def _counts(reply: Reply) -> tuple[int, ...]:
-    blob: bytes = parts_of(reply, 4)[3]
+def _counts(replies: Replies, shards: Sequence[int]) -> Sequence[int]:
+    """What each shard counted, one after the other."""
+    blob = b"".join([parts_of(reply, 4)[3] for shard in shards for reply in replies[shard]])
     return struct.unpack(f">{len(blob) // 8}Q", blob)
 
 
@@ -169,10 +171,5 @@ def _entries(user_ids: Sequence[int], reply: Reply) -> Iterable[tuple[int, Index
 
 def _view(replies: Replies) -> IndexView:
     """What the shards that were asked say of the season; nothing, if none was."""
-    states = [_state(rounds[0]) for rounds in replies.values()]
+    states = [parts_of(rounds[0], 3) for rounds in replies.values()]
     return view_of(states) if states else IndexView(0, 0)
-
-
-def _state(reply: Reply) -> tuple[int, int, int]:
-    epoch, live, caught_up_ms = parts_of(reply, 3)
-    return epoch, live, caught_up_ms

@@ -12,9 +12,9 @@ from core.ports import Checkpoint, Clock, LedgerPoint, ShardStatus
 from core.types import IndexChange
 from sharding.apply import ShardBatch, apply_batches, by_shard
 from sharding.keys import SHARDS, SLOTS, copy_keys, done_key, meta_key, season_keys
-from sharding.library import LIBRARY, Argument, Command
+from sharding.library import LIBRARY, Command
 from sharding.metrics import LAG_SECONDS, REPLAYED
-from sharding.reading import Question, ShardQuestion, ask
+from sharding.reading import Question, ask
 from sharding.replies import Reply, unavailable
 from sharding.router import Router
 
@@ -151,8 +151,8 @@ class RedisIndexKeeping:
         states = {shard: _ShardState() for shard in SHARDS}
         unbuilt: list[tuple[int, int]] = []
         for seasons in _slices(season_numbers):
-            questions = {shard: _state_question(shard, seasons) for shard in SHARDS}
-            question = Question("state", [(len(seasons),)], questions)
+            names = {shard: _state_names(shard, seasons) for shard in SHARDS}
+            question = Question("state", [(len(seasons),)], len(names[0]), names)
             replies = await ask(self._router, question, self._router.deadline())
             for shard, (reply,) in replies.items():
                 places = _add(states[shard], reply)
@@ -193,11 +193,9 @@ def _all_keys(season_number: int, shard: int) -> tuple[bytes, ...]:
     )
 
 
-def _state_question(shard: int, season_numbers: Sequence[int]) -> ShardQuestion:
-    pairs: Iterator[bytes] = chain.from_iterable(season_keys(shard, n) for n in season_numbers)
-    names = (meta_key(shard), *pairs)
-    args: tuple[Argument, ...] = names
-    return ShardQuestion(names, args)
+def _state_names(shard: int, season_numbers: Sequence[int]) -> tuple[bytes, ...]:
+    pairs = chain.from_iterable(season_keys(shard, number) for number in season_numbers)
+    return (meta_key(shard), *pairs)
 
 
 def _slices(season_numbers: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -36,7 +36,7 @@ class Library:
         """The command that calls a function that writes."""
         return (b"FCALL", self.prefix + function.encode(), len(keys), *keys, *args)
 
-    def read(self, function: str, keys: Sequence[bytes], args: Sequence[Argument]) -> Command:
+    def read(self, function: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Command:
         """The command that calls a function that only reads."""
         return (b"FCALL_RO", self.prefix + function.encode(), len(keys), *keys, *args)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from core.errors import IndexUnbuilt, ReadBehind
@@ -24,32 +24,26 @@ Replies = dict[int, list[Reply]]
 
 
 @value
-class ShardQuestion:
-    """A shard's own part of a question. `args` begin with the names of its keys."""
-
-    keys: tuple[bytes, ...]
-    args: tuple[Argument, ...]
-
-
-@value
 class Question:
-    """A function, and what is asked of each shard. Each round is a call of its own with its own
-    shared arguments, because a call holds up its node.
+    """A function, and what is asked of each shard: its own arguments, of which the first
+    `key_count` are the names of its keys. Each round is a call of its own with its own shared
+    arguments, because a call holds up its node.
     """
 
     function: str
     rounds: Sequence[tuple[Argument, ...]]
-    shards: Mapping[int, ShardQuestion]
+    key_count: int
+    shards: Mapping[int, tuple[Argument, ...]]
 
     def to_node(self, shards: Sequence[int]) -> list[Command]:
         """The calls about all these shards of one node, with no keys declared."""
-        args = [arg for shard in shards for arg in self.shards[shard].args]
+        args = [arg for shard in shards for arg in self.shards[shard]]
         return [LIBRARY.read(self.function, (), (*shared, *args)) for shared in self.rounds]
 
     def to_shard(self, shard: int, shared: tuple[Argument, ...]) -> Command:
         """A call about one shard, which says so to the cluster."""
-        one = self.shards[shard]
-        return LIBRARY.read(self.function, one.keys, (*shared, *one.args))
+        args = self.shards[shard]
+        return LIBRARY.read(self.function, args[: self.key_count], (*shared, *args))
 
 
 async def ask(router: Router, question: Question, deadline: float) -> Replies:
@@ -63,7 +57,7 @@ async def ask(router: Router, question: Question, deadline: float) -> Replies:
         replies = await router.guards.through(
             passage, deadline, lambda: _ask(router, question, passage, deadline)
         )
-        passage.settle({shard: _worst(rounds) for shard, rounds in replies.items()})
+        passage.settle({shard: _worst(rounds) for shard, rounds in _not_plain(replies)})
     for shard, refusal in passage.refused.items():
         replies[shard] = [refusal] * len(question.rounds)
     return replies
@@ -72,10 +66,7 @@ async def ask(router: Router, question: Question, deadline: float) -> Replies:
 async def _ask(router: Router, question: Question, passage: Passage, deadline: float) -> Replies:
     groups = router.by_node(passage.shards)
     calls = {node: question.to_node(shards) for node, shards in groups.items()}
-    replies: Replies = {
-        shard: [NodeLost("no node is known to own it")] * len(question.rounds)
-        for shard in passage.shards
-    }
+    replies: Replies = {}
     for node, answer in (await router.call_nodes(calls, deadline)).items():
         if isinstance(answer, NodeLost):
             replies.update((shard, [answer] * len(question.rounds)) for shard in groups[node])
@@ -83,11 +74,18 @@ async def _ask(router: Router, question: Question, passage: Passage, deadline: f
         passage.took(groups[node], answer.took_s)
         for place, shard in enumerate(groups[node]):
             replies[shard] = [one[place] if isinstance(one, list) else one for one in answer]
-    await _ask_alone(router, question, replies, deadline)
+    for shard in passage.shards:
+        if shard not in replies:
+            replies[shard] = [NodeLost("no node is known to own it")] * len(question.rounds)
+    if doubtful := dict(_not_plain(replies)):
+        await _ask_alone(router, question, doubtful, deadline)
     return replies
 
 
-async def _ask_alone(router: Router, question: Question, replies: Replies, deadline: float) -> None:
+async def _ask_alone(
+    router: Router, question: Question, replies: Mapping[int, list[Reply]], deadline: float
+) -> None:
+    """Asks for those replies again that are doubtful, and puts the new ones in their places."""
     for number, shared in enumerate(question.rounds):
         doubtful = {
             shard: question.to_shard(shard, shared)
@@ -99,6 +97,15 @@ async def _ask_alone(router: Router, question: Question, replies: Replies, deadl
             ASKED_ALONE.inc(len(doubtful))
             for shard, reply in (await router.follow_shards(doubtful, deadline)).items():
                 replies[shard][number] = reply[0] if isinstance(reply, list) else reply
+
+
+def _not_plain(replies: Replies) -> Iterator[tuple[int, list[Reply]]]:
+    """The shards of which some reply is no answer, which most have none of."""
+    for shard, rounds in replies.items():
+        for reply in rounds:
+            if not isinstance(reply, list):
+                yield shard, rounds
+                break
 
 
 def _is_doubtful(reply: Reply) -> bool:
@@ -132,13 +139,15 @@ class SeasonRead:
         Raises IndexUnbuilt, IndexUnavailable, ReadBehind. Cost: as `ask`.
         """
         keys = read_keys(self.season_number)
-        questions = {
-            shard: ShardQuestion(keys[shard], (*keys[shard], self._xids(shard), *args))
-            for shard, args in shards.items()
-        }
-        replies = await ask(
-            self.router, Question(function, rounds, questions), self.router.read_deadline()
+        question = Question(
+            function,
+            rounds,
+            len(keys[0]),
+            {shard: (*keys[shard], self._xids(shard), *args) for shard, args in shards.items()}
+            if self.fresh.xids
+            else {shard: (*keys[shard], b"", *args) for shard, args in shards.items()},
         )
+        replies = await ask(self.router, question, self.router.read_deadline())
         require_answers(replies)
         return replies
 
@@ -151,7 +160,7 @@ class SeasonRead:
         return self.fresh.ledger + b":" + xids if self.fresh.ledger else xids
 
 
-def view_of(states: Iterable[tuple[int, int, int]]) -> IndexView:
+def view_of(states: Iterable[Sequence[int]]) -> IndexView:
     """What the (epoch, live entries, caught_up_ms) of some shards are together: the youngest build,
     all entries, and the mark that is furthest behind.
     """
