@@ -25,9 +25,9 @@ from bench.requests import FRIEND_COUNT
 from bench.samples import Sample, sample_of_times
 from core.ordering import KEY_BYTES, PREFIX_BYTES, VALUE_BYTES
 from core.types import shard_of
-from sharding.keys import SHARDS, done_key, meta_key, season_keys
+from sharding.keys import SHARDS, read_keys
 from sharding.library import Argument, Command
-from sharding.reading import Question, ShardQuestion
+from sharding.reading import Question
 from sharding.slot_map import Address, SlotMap
 
 _IN_FLIGHT: Final = 2
@@ -172,11 +172,9 @@ def _packed(
     season: int,
     shards: Mapping[Address, Sequence[int]],
 ) -> Mapping[Address, bytes]:
-    questions = {}
-    for shard, args in own.items():
-        keys = (meta_key(shard), done_key(shard), *season_keys(shard, season))
-        questions[shard] = ShardQuestion(keys, (*keys, b"", *args))
-    question = Question(function, [shared], questions)
+    keys = read_keys(season)
+    asking = {shard: (*keys[shard], b"", *args) for shard, args in own.items()}
+    question = Question(function, [shared], len(keys[0]), asking)
     asked = {
         address: [shard for shard in members if shard in own] for address, members in shards.items()
     }
