@@ -2,6 +2,7 @@
 
 import random
 from typing import Any
+from uuid import UUID
 
 from grpc import StatusCode
 from hypothesis import given
@@ -14,9 +15,15 @@ from standings_client._ids import SubmissionIds
 from standings_client._retry import RetryBudget
 from standings_client._window import Window
 from standings_client.errors import ErrorDetails, error_of
-from tests.unit.clients.fake_server import acknowledged
+from tests.unit.clients.fake_server import acknowledged, applied, status_of
 
 REAL = Environment()
+SERVER_MS = 1_700_000_000_000
+IN_FUTURE = status_of(
+    StatusCode.INVALID_ARGUMENT,
+    "SUBMISSION_ID_IN_FUTURE",
+    metadata={"server_time_ms": str(SERVER_MS)},
+)
 
 
 @given(st.integers(1, 2_000), st.randoms(use_true_random=False))
@@ -106,6 +113,80 @@ def test_a_window_loses_nothing_and_keeps_the_order(steps: Any) -> None:
     assert rest == sorted(rest)
     assert sorted(settled + rest) == list(range(added))
     assert len(window) == 0
+
+
+class WrongClock:
+    """A stream whose client makes ids an hour ahead until it learns better; the server refuses each
+    of the future by itself.
+    """
+
+    def __init__(self, message_count_max: int) -> None:
+        self.ids = SubmissionIds(lambda: SERVER_MS + 3_600_000, REAL.random_bits)
+        self.window: Window[int] = Window(
+            StreamOptions(message_count_max=message_count_max), self.ids
+        )
+        self.drafts: list[Any] = []
+        self.count = 0
+        self.answers: list[pb.StreamSubmitScoresResponse] = []
+        self.arrived: list[int] = []
+
+    def mint(self) -> None:
+        """Makes a submission, with its id."""
+        submission = Submission("board", 1, self.count + len(self.drafts))
+        self.drafts.append(draft_of(submission, self.ids))
+
+    def add(self) -> None:
+        """Puts the oldest that was made behind the others."""
+        if self.drafts:
+            self.window.add(self.drafts.pop(0), self.count)
+            self.count += 1
+
+    def take(self) -> None:
+        """Sends a message, if the window lets it."""
+        if self.window.has_work():
+            message = self.window.take()
+            results = [self._judged(one) for one in message.submissions]
+            answer = pb.StreamSubmitScoresResponse(sequence=message.sequence, results=results)
+            self.answers.append(answer)
+
+    def acknowledge(self) -> None:
+        """The oldest answer arrives."""
+        if self.answers:
+            self.window.acknowledge(self.answers.pop(0))
+
+    def correct(self) -> None:
+        """Another call of the client learns the right time."""
+        self.ids.correct(SERVER_MS)
+
+    def end(self) -> None:
+        """All that was made is sent and answered."""
+        while self.drafts:
+            self.add()
+        while len(self.window):
+            self.take()
+            self.acknowledge()
+
+    def _judged(self, one: pb.SubmitScoreRequest) -> pb.BatchSubmitResult:
+        if UUID(one.submission_id).int >> 80 > SERVER_MS + 60_000:
+            return pb.BatchSubmitResult(error=IN_FUTURE)
+        self.arrived.append(one.score)
+        return pb.BatchSubmitResult(response=applied(one))
+
+
+@given(
+    st.lists(st.sampled_from(["mint", "add", "take", "acknowledge", "correct"]), max_size=60),
+    st.integers(1, 4),
+)
+def test_nothing_is_overtaken_while_a_wrong_clock_is_corrected(
+    steps: Any, message_count_max: int
+) -> None:
+    """Whoever learns the right time, and when, all of a stream arrives in the order given."""
+    stream = WrongClock(message_count_max)
+    for step in steps:
+        getattr(stream, step)()
+    stream.end()
+
+    assert stream.arrived == list(range(stream.count))
 
 
 def test_a_short_acknowledgement_leaves_no_promise_open() -> None:

@@ -20,11 +20,12 @@ class Draft(Generic[Sent]):
     """A submission, or a deletion, as it is sent.
 
     `minted`: this client made its id. Only then, and only while it was sent once, is it certain
-    that nobody recorded it under this id.
+    that nobody recorded it under this id. `epoch`: that of the clock when it was made.
     """
 
     request: Sent
     minted: bool
+    epoch: int
 
     def remint(self, error: object, sent_count: int, ids: SubmissionIds) -> bool:
         """Whether the submission now has a new id, by the server's clock, and is to be sent again.
@@ -40,12 +41,20 @@ class Draft(Generic[Sent]):
         self.minted = False
         return True
 
+    def keep_up(self, ids: SubmissionIds) -> None:
+        """Makes its id anew if the clock was corrected since. For what was never sent: it would be
+        refused after others that came later and have ids of the right clock.
+        """
+        if self.minted and self.epoch != ids.epoch:
+            self.epoch = ids.epoch
+            self.request.submission_id = ids.mint()
+
 
 def draft_of(submission: Submission, ids: SubmissionIds) -> Draft[pb.SubmitScoreRequest]:
     """The submission under its own id, or under a new one where it has none."""
-    minted = submission.submission_id is None
+    minted, epoch = submission.submission_id is None, ids.epoch
     submission_id = submission.submission_id or ids.mint()
-    return Draft(_codec.submit_request(submission, submission_id), minted)
+    return Draft(_codec.submit_request(submission, submission_id), minted, epoch)
 
 
 def draft_of_deletion(
@@ -57,9 +66,9 @@ def draft_of_deletion(
     ids: SubmissionIds,
 ) -> Draft[pb.DeleteEntryRequest]:
     """The deletion under its own id, or under a new one where it has none."""
-    minted = submission_id is None
+    minted, epoch = submission_id is None, ids.epoch
     request = _codec.delete_entry_request(board_id, user_id, season_id, submission_id or ids.mint())
-    return Draft(request, minted)
+    return Draft(request, minted, epoch)
 
 
 class Batch:

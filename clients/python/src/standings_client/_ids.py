@@ -31,6 +31,8 @@ class SubmissionIds:
         self._offset_ms = 0
         self._time_ms = -1
         self._tail = 0
+        self.epoch = 0
+        """How often the clock was corrected."""
 
     def mint(self) -> str:
         """A new id in canonical text."""
@@ -46,6 +48,7 @@ class SubmissionIds:
             self._offset_ms = server_time_ms - self._wall_ms()
             # Else the order would keep the next ids in the future.
             self._time_ms = -1
+            self.epoch += 1
 
     def _advance(self) -> None:
         now_ms = self._wall_ms() + self._offset_ms

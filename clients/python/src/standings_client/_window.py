@@ -6,7 +6,7 @@ Pure and for one thread at a time; the submitters bring the lock or the loop.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -65,7 +65,11 @@ class Settled(NamedTuple, Generic[Promise]):
 
 
 class Window(Generic[Promise]):
-    """The unanswered submissions of one submitter, in the order they were given."""
+    """The unanswered submissions of one submitter, in the order they were given.
+
+    What is under way has ids of one clock: when that is corrected, nothing more is sent before all
+    of it is answered. Some of it may be refused, and what came later would overtake it.
+    """
 
     def __init__(self, options: StreamOptions, ids: SubmissionIds) -> None:
         self._message_count_max = options.message_count_max
@@ -75,7 +79,7 @@ class Window(Generic[Promise]):
         self._count = 0
         self._number = 0
         self._sequence = 0
-        self._held = False
+        self._epoch = ids.epoch
 
     def __len__(self) -> int:
         return self._count
@@ -88,13 +92,18 @@ class Window(Generic[Promise]):
 
     def has_work(self) -> bool:
         """Whether `take` has something to give."""
-        return bool(self._waiting) and not self._held
+        of_one_clock = not self._in_flight or self._epoch == self._ids.epoch
+        return bool(self._waiting) and of_one_clock
 
     def take(self) -> pb.StreamSubmitScoresRequest:
         """The next message: all that waits, up to the bound. It is under way from here on."""
         count = min(len(self._waiting), self._message_count_max)
         taken = [self._waiting.popleft() for _ in range(count)]
+        if not self._in_flight:
+            self._epoch = self._ids.epoch
         for pending in taken:
+            if pending.sent_count == 0:
+                pending.draft.keep_up(self._ids)
             pending.sent_count += 1
         self._sequence += 1
         self._in_flight[self._sequence] = taken
@@ -115,12 +124,7 @@ class Window(Generic[Promise]):
             else:
                 settled.append(Settled(pending.promise, result))
         self._count -= len(settled)
-        if again:
-            # Later ones of the same user are refused alike: were anything sent before all are
-            # back, they would be overtaken.
-            self._put_back(again)
-            self._held = True
-        self._held = self._held and bool(self._in_flight)
+        self._put_back(again)
         return settled
 
     def rewind(self) -> None:
@@ -128,7 +132,6 @@ class Window(Generic[Promise]):
         under_way = [pending for taken in self._in_flight.values() for pending in taken]
         self._in_flight.clear()
         self._put_back(under_way)
-        self._held = False
 
     def fail(self, error: StandingsError) -> list[Settled[Promise]]:
         """Settles everything with an error."""
@@ -140,10 +143,10 @@ class Window(Generic[Promise]):
         self._count = 0
         return settled
 
-    def _put_back(self, pending: Iterable[_Pending[Promise]]) -> None:
-        self._waiting = deque(
-            sorted([*pending, *self._waiting], key=lambda waiting: waiting.number)
-        )
+    def _put_back(self, pending: Sequence[_Pending[Promise]]) -> None:
+        if pending:
+            waiting = sorted([*pending, *self._waiting], key=lambda one: one.number)
+            self._waiting = deque(waiting)
 
 
 class Progress:
