@@ -398,7 +398,7 @@ async def test_a_killed_connection_is_replaced_within_the_call(store: Store) -> 
     async with await psycopg.AsyncConnection.connect(store.dsn, autocommit=True) as killer:
         await killer.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where application_name = 'standings-write'"
+            "where application_name = 'standings-write' and datname = current_database()"
         )
 
     result = await store.ledger.record(Flush(1 << 40, [Placed(submission(2, 2), board, 0)]))
