@@ -11,6 +11,7 @@ token, and a lock in the path of every call would cost more.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import mmap
 import os
@@ -126,8 +127,14 @@ class Bucket:
 def _mapped(path: Path) -> mmap.mmap:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
-        if os.fstat(descriptor).st_size != _BYTES:
-            # Written and not only made as long: a disk that is full shall say so now.
-            file.truncate(0)
-            file.write(bytes(_BYTES))
-        return mmap.mmap(descriptor, _BYTES)
+        # Workers start together: none may find what another has not written yet.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            if os.fstat(descriptor).st_size != _BYTES:
+                # Written and not only made as long: a disk that is full shall say so now.
+                file.truncate(0)
+                file.write(bytes(_BYTES))
+            return mmap.mmap(descriptor, _BYTES)
+        finally:
+            # By itself it would end with the memory, which has a descriptor of its own.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import mmap
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -128,6 +130,21 @@ def test_the_workers_of_a_machine_share_it(tmp_path: Path) -> None:
 
     assert 40 <= int(done.stdout) <= 50  # a token a second comes meanwhile
     assert bucket.take() > 0
+
+
+def test_who_starts_together_has_the_same(tmp_path: Path) -> None:
+    """None finds a file that another has not written yet, nor one that is written once more."""
+
+    def spend(path: Path) -> float:
+        bucket = Bucket(SharedTimes.open(path), "eu1", rate_per_s=1, burst=1)
+        start.wait()
+        bucket.owe(100)
+        return bucket.take()
+
+    start = threading.Barrier(4, timeout=10)
+    with ThreadPoolExecutor(4) as workers:
+        for number in range(100):
+            assert min(workers.map(spend, [tmp_path / f"{number}"] * 4)) > 0
 
 
 def test_a_machine_that_was_started_anew_forgets(tmp_path: Path) -> None:
