@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -144,9 +145,10 @@ class History:
 
     async def _begin(self, shard: int) -> None:
         start = await self.kept.history.point()
+        # Never the same token twice: an incarnation of a shard is named after the one it began by.
         with contextlib.suppress(Unavailable):
             await self.kept.keeping.begin(
-                self.board.season.number, shard, token="dead", start=start
+                self.board.season.number, shard, token=uuid.uuid4().hex, start=start
             )
 
 
@@ -175,6 +177,7 @@ async def _edit_meta(node: RedisNode, field_name: bytes, value: bytes) -> None:
 
 
 _FAILOVERS = [("stop replicating", None), ("commit and apply", _ONE)]
+_REBORN = [("be of another ledger", None), ("heal", None), ("begin a build and die", 1)]
 
 
 @example([*_FAILOVERS, *(("fail over", number) for number in range(3)), ("heal", None)])
@@ -185,6 +188,7 @@ _FAILOVERS = [("stop replicating", None), ("commit and apply", _ONE)]
 @example([("commit and lose", _ONE), ("commit and apply", [(2, 1)]), ("heal", None)])
 @example([("begin a build and die", 1), ("commit and apply", _ONE), ("build", None)])
 @example([("flush redis", None), ("commit and apply", _ONE), ("build", None), ("heal", None)])
+@example([*_REBORN, ("build", None), *_REBORN[:2], ("commit and lose", _ONE), _REBORN[2]])
 @given(steps=st.lists(_steps, min_size=5, max_size=30))
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
