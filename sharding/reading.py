@@ -139,14 +139,8 @@ class SeasonRead:
         Raises IndexUnbuilt, IndexUnavailable, ReadBehind. Cost: as `ask`.
         """
         keys = read_keys(self.season_number)
-        question = Question(
-            function,
-            rounds,
-            len(keys[0]),
-            {shard: (*keys[shard], self._xids(shard), *args) for shard, args in shards.items()}
-            if self.fresh.xids
-            else {shard: (*keys[shard], b"", *args) for shard, args in shards.items()},
-        )
+        own = {shard: (*keys[shard], self._xids(shard), *args) for shard, args in shards.items()}
+        question = Question(function, rounds, len(keys[0]), own)
         replies = await ask(self.router, question, self.router.read_deadline())
         require_answers(replies)
         return replies

@@ -43,7 +43,7 @@ class RedisSnapshots:
 
     async def take(self, season_number: int) -> Snapshot:
         """See `SnapshotSource.take`. Cost: 17 round trips in some 0.2 s, two at once for a board of
-        hundreds, and one more each second; a call holds up a node for some 2 ms.
+        up to 255 entries, and one more each second; a call holds up a node for some 2 ms.
         """
         made_ms = self._clock.now_ms()
         horizon, ledger = await self._horizon()

@@ -14,6 +14,7 @@ import pytest
 from bootstrap.embedded.binaries import find_postgres
 from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
+from bootstrap.embedded.waiting import until
 from core.errors import IndexUnbuilt, ReadBehind
 from core.ports import FlushResult, Freshness
 from core.types import Board
@@ -159,11 +160,19 @@ async def _require_equal_after_healing(kept: Kept, board: Board) -> None:
 
 
 async def _promoted(directory: Path) -> EmbeddedPostgres:
-    """A server over files that lag behind: it ends its recovery at once, on a new timeline."""
+    """A server over files that lag behind: it has ended its recovery, on a new timeline."""
     data = directory / "postgres"
     (data / "recovery.signal").touch()
     with (data / "postgresql.auto.conf").open("a") as settings:
         settings.write("restore_command = 'false'\n")
     server = EmbeddedPostgres(directory, find_postgres(), fsync=False)
     await server.start()
+    # It listens before that, and takes no writes yet.
+    async with await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as connection:
+
+        async def promoted() -> bool:
+            cursor = await connection.execute("select pg_is_in_recovery()")
+            return await cursor.fetchone() == (False,)
+
+        assert await until(promoted, timeout_s=30)
     return server
