@@ -46,7 +46,8 @@ class BatchGetEntries:
             options.rank_mode,
             hidden=hidden[0] if hidden else None,
         )
-        standings = [question.ordering.standing(entry.key, entry.tail) for entry, _ in best_first]
+        ordering = question.ordering
+        standings = [ordering.standing(entry.key, entry.tail) for entry, _ in best_first]
         complete = await self.reading.complete(question, standings, options.view)
         return EntryList(
             entries=[

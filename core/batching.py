@@ -284,7 +284,9 @@ class SubmissionBatcher:
             self._lines.release(sealed)
             self._flushes -= 1
             self._away -= len(sealed.items)
-            self._kick()
+            # Its callers are about to be answered, and on a busy loop others are at the door: what
+            # comes with them shares the next flush.
+            self._lull.come()
 
     async def _record(self, sealed: Sealed[_Waiting]) -> FlushResult:
         """Records a flush. Where a board has changed on the way the ledger takes none of that

@@ -13,7 +13,7 @@ next of many calls that are there already."""
 _BUSY_TURN_S: Final = 0.00005
 """A turn that takes longer did something else: the loop is not idle, and who waits loses nothing,
 because the work for others would be done first anyway."""
-_PATIENCE_S: Final = 0.002
+_PATIENCE_S: Final = 0.004
 """Who came first waits no longer, however many follow and however busy the loop is."""
 
 
@@ -21,7 +21,7 @@ class Lull:
     """Calls back once for all who come while the event loop is busy.
 
     There is no timer in it. Who comes alone waits for two turns of an idle loop, some ten
-    microseconds. On a loop that has more to do than it can, those who come within 2 ms go together,
+    microseconds. On a loop that has more to do than it can, those who come within 4 ms go together,
     and what their going costs is paid once.
     """
 

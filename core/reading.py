@@ -256,7 +256,8 @@ class Reading:
         meta = question.meta(view)
         keys = [key for key, _ in run.entries]
         ranks = ranks_of(keys, options.rank_mode, before=run.before, first=first, hidden=run.hidden)
-        standings = [question.ordering.standing(key, tail) for key, tail in run.entries]
+        ordering = question.ordering
+        standings = [ordering.standing(key, tail) for key, tail in run.entries]
         complete = await self.complete(question, standings, options.view)
         return [
             RankedEntry(complete[standing.user_id], rank, hidden=index == run.hidden)

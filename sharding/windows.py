@@ -21,6 +21,10 @@ SHARED_ROWS_MAX: Final = 40
 """A larger window is asked for alone: it holds up the nodes by itself."""
 WINDOWS_MAX: Final = 32
 """Users whose small windows are asked for at once."""
+_NO_CUT: Final = -1
+"""No rows are as long: they were not limited, or not below what is wanted."""
+_LEAST: Final = b""
+_GREATEST: Final = b"\xff" * (ROW_BYTES + 1)
 _STATE_BITS: Final = 6
 """Below the two of the state in the first byte of a tail."""
 
@@ -179,7 +183,7 @@ async def _completed(
     """
     while True:
         merged = _Merged.of(span, shares.values())
-        again = [shard for shard in partial if merged.may_lack(shares[shard], quotas)]
+        again = merged.may_lack(shares, partial, quotas)
         if not again:
             return merged
         # What is asked again may have changed, and so may what the others lack.
@@ -221,18 +225,20 @@ class _Merged:
         below = merge([share.below for share in shares])
         return cls(span, above[max(0, len(above) - span.above) :], below[: span.below])
 
-    def may_lack(self, share: Share, quotas: _Quotas) -> bool:
-        """Whether a shard that was asked for so many rows may have more that belong here: it sent
+    def may_lack(self, shares: Shares, partial: Iterable[int], quotas: _Quotas) -> list[int]:
+        """The shards that were asked for so many rows and may have more that belong here: they sent
         them all, and the last of them is not at the edge yet.
         """
-        return (
-            _is_cut(share.above, quotas.above, self.span.above)
-            and (len(self.above) < self.span.above or share.above[-ROW_BYTES:] > self.above[0])
-        ) or (
-            _is_cut(share.below, quotas.below, self.span.below)
-            and (len(self.below) < self.span.below or share.below[-ROW_BYTES:] < self.below[-1])
-        )
-
-
-def _is_cut(rows: bytes, quota: int, wanted: int) -> bool:
-    return quota < wanted and len(rows) == quota * ROW_BYTES
+        above_cut = quotas.above * ROW_BYTES if quotas.above < self.span.above else _NO_CUT
+        below_cut = quotas.below * ROW_BYTES if quotas.below < self.span.below else _NO_CUT
+        first = self.above[0] if len(self.above) >= self.span.above > 0 else _LEAST
+        last = self.below[-1] if len(self.below) >= self.span.below > 0 else _GREATEST
+        again = []
+        for shard in partial:
+            share = shares[shard]
+            above, below = share.above, share.below
+            if (len(above) == above_cut and above[-ROW_BYTES:] > first) or (
+                len(below) == below_cut and below[-ROW_BYTES:] < last
+            ):
+                again.append(shard)
+        return again
