@@ -47,6 +47,8 @@ _WORTH_A_FLUSH: Final = 64
 flush costs whatever its size is more than 30 submissions cost besides."""
 _UNSETTLED_MAX: Final = 16_384
 """Submissions a worker holds before it refuses more: half a second of work at full speed."""
+_REST_S: Final = 0.005
+"""What calls that come after a crowd wait for others: less than a flush takes at such a rate."""
 _NEWEST_SHARE: Final = 0.3
 """What the last flush counts for in how long they take."""
 _LATE: Final = 2
@@ -157,7 +159,8 @@ class SubmissionBatcher:
         self._flushes = 0
         self._away = 0
         self._unsettled = 0
-        self._lull = Lull(self._kick)
+        self._lull = Lull(self._kick, rest_s=_REST_S)
+        self._calls = 0
         self._sealing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -210,6 +213,7 @@ class SubmissionBatcher:
             ],
         )
         self._unsettled += len(submissions)
+        self._calls += 1
         # Calls that come in together go together.
         self._lull.come()
         return call.settled
@@ -236,6 +240,8 @@ class SubmissionBatcher:
                 return
             self._flushes += 1
             self._away += len(sealed.items)
+            self._lull.went(self._calls)
+            self._calls = 0
             # In a context of its own: it must not end with the deadline of one of its callers.
             task = asyncio.create_task(self._flush(sealed), context=Context())
             self._tasks.add(task)

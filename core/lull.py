@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 _QUIET_TURNS: Final = 2
@@ -15,18 +16,27 @@ _BUSY_TURN_S: Final = 0.00005
 because the work for others would be done first anyway."""
 _PATIENCE_S: Final = 0.004
 """Who came first waits no longer, however many follow and however busy the loop is."""
+_CROWD_MIN: Final = 8
+"""So many in 5 ms are more than a worker has at half of what it can do."""
+_LATELY_S: Final = 0.05
 
 
 class Lull:
     """Calls back once for all who come while the event loop is busy.
 
-    There is no timer in it. Who comes alone waits for two turns of an idle loop, some ten
-    microseconds. On a loop that has more to do than it can, those who come within 4 ms go together,
-    and what their going costs is paid once.
+    Who comes alone waits for two turns of an idle loop, some ten microseconds. On a loop that has
+    more to do than it can, those who come within 4 ms go together, and what their going costs is
+    paid once.
+
+    `rest_s`: how long those are waited for, without a look at the loop, who come right after a
+    crowd; 0: as for all others. The loop of a worker is idle for moments also while the machine
+    is busy, and callers are on their way to it then.
     """
 
-    def __init__(self, act: Callable[[], object]) -> None:
+    def __init__(self, act: Callable[[], object], *, rest_s: float = 0.0) -> None:
         self._act = act
+        self._rest_s = rest_s
+        self._crowd_s = -inf
         self._looking = False
         self._came = False
         self._quiet = 0
@@ -41,11 +51,20 @@ class Lull:
     def come(self) -> None:
         """Somebody is there."""
         self._came = True
-        if not self._looking:
-            self._looking = True
-            self._quiet = 0
-            self._first_s = self._last_s = time.monotonic()
-            asyncio.get_running_loop().call_soon(self._look)
+        if self._looking:
+            return
+        self._looking = True
+        self._quiet = 0
+        self._first_s = self._last_s = time.monotonic()
+        loop = asyncio.get_running_loop()
+        if self._rest_s and self._first_s - self._crowd_s < _LATELY_S:
+            loop.call_later(self._rest_s, self._end)
+        else:
+            loop.call_soon(self._look)
+
+    def went(self, count: int) -> None:
+        """Says how many callers went together."""
+        self._crowd_s = time.monotonic() if count >= _CROWD_MIN else -inf
 
     def _look(self) -> None:
         now_s = time.monotonic()
@@ -56,5 +75,8 @@ class Lull:
         if self._quiet < _QUIET_TURNS and now_s - self._first_s < _PATIENCE_S:
             asyncio.get_running_loop().call_soon(self._look)
             return
+        self._end()
+
+    def _end(self) -> None:
         self._looking = False
         self._act()

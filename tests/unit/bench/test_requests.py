@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 
 from bench.contract import SERVICE, write_protoset
 from bench.requests import BATCH_SIZE, Requests, delimited, write_requests
@@ -109,13 +110,18 @@ def test_pages_past_the_caches_bring_a_token(requests: Requests) -> None:
     assert first.options.consistency_token == deep.options.consistency_token == "token"
 
 
-def test_the_protoset_is_complete(tmp_path: Path) -> None:
-    """Every file comes after those it needs, so any reader can take them in one by one."""
+def test_the_protoset_has_every_method_and_keeps_messages_as_they_are(
+    tmp_path: Path, requests: Requests
+) -> None:
+    """A request that is read and written by it is the same bytes."""
     write_protoset(tmp_path / "protoset")
     pool = DescriptorPool()
-    files = FileDescriptorSet.FromString((tmp_path / "protoset").read_bytes()).file
-    for one in files:
+    for one in FileDescriptorSet.FromString((tmp_path / "protoset").read_bytes()).file:
         pool.Add(one)
+    methods = pool.FindServiceByName(SERVICE).methods_by_name
 
-    assert len({one.name for one in files}) == len(files)
-    assert "SubmitScore" in pool.FindServiceByName(SERVICE).methods_by_name
+    assert set(methods) == set(pb.DESCRIPTOR.services_by_name["RankingService"].methods_by_name)
+    for shape in SHAPES:
+        taken = GetMessageClass(methods[shape.method].input_type)
+        request = shape.make(requests).SerializeToString()
+        assert taken.FromString(request).SerializeToString() == request
