@@ -1,8 +1,8 @@
 """Natural batching: submissions of concurrent calls share a transaction.
 
-Nothing waits for a batch to fill. While a flush is on its way, what arrives meanwhile makes up the
-next one, which goes beside it once it is as large; a lone submission goes at once. The rules of
-PROTOCOL P1 and P2:
+While a flush is on its way, what arrives meanwhile makes up the next one, which goes beside it
+once it is as large; a lone submission goes at once. Nothing waits for a batch to fill, but right
+after a crowd of calls the next ones wait some ms for each other. The rules of PROTOCOL P1 and P2:
 
 - a flush takes its arrival number when it is sealed, flushes in the order of their sealing;
 - a (board, user) or a submission id that is on its way is not put into a second flush;
@@ -224,7 +224,7 @@ class SubmissionBatcher:
             if self._tasks:
                 await asyncio.wait(self._tasks)
             else:
-                # What has just come in goes in a few turns of the loop.
+                # What has just come in goes in a few turns of the loop; after a crowd, in some ms.
                 await asyncio.sleep(0)
 
     def _kick(self) -> None:

@@ -2,8 +2,8 @@
 
 What many callers ask of each shard in one call costs little more than what one asks: the call, not
 the lookup, is the price, and so it is with the way there. Who asks while the event loop is busy
-goes with the others who do, and while a crowd is on its way, the next one gathers; a lone question
-goes at once.
+goes with the others who do, as do those who ask right after a crowd. While a crowd is on its way,
+the next one gathers; a lone question goes at once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from core.lull import Lull
 
 _AWAY_MAX: Final = 2
 """Crowds of a kind on their way: while one counts, the next looks for its users."""
+_REST_S: Final = 0.003
+"""How long those who ask right after a crowd wait for others: less than a crowd takes that is as
+large."""
 _CROWD_MAX: Final = 128
 """Whom a crowd asks for, if nothing else is said; a call holds up its node."""
 
@@ -52,7 +55,7 @@ class Gathering(Generic[_Item, _Answer]):
         self._deadline_s = deadline_s
         self._crowd_max = crowd_max
         self._crowd: _Crowd[_Item, _Answer] | None = None
-        self._lull = Lull(self._go)
+        self._lull = Lull(self._go, rest_s=_REST_S)
         self._away: set[asyncio.Task[None]] = set()
 
     @property
@@ -90,13 +93,16 @@ class Gathering(Generic[_Item, _Answer]):
         if crowd is not self._crowd:
             return
         self._crowd = None
+        self._lull.went(len(crowd.items))
         task = asyncio.get_running_loop().create_task(self._bring(crowd), context=crowd.context)
         self._away.add(task)
         task.add_done_callback(self._back)
 
     def _back(self, task: asyncio.Task[None]) -> None:
         self._away.discard(task)
-        self._go()
+        if self._crowd is not None:
+            # Those it answers may be followed by others at once, who go with those that wait.
+            self._lull.come()
 
     def _go(self) -> None:
         if self._crowd is not None and len(self._away) < _AWAY_MAX and not self._lull.waiting:

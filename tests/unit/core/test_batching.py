@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -50,6 +51,31 @@ async def test_two_flushes_are_on_their_way_and_the_rest_gathers(bench: Bench) -
     await bench.ledger.until(3)
 
     assert bench.ledger.users(2) == [10, 11, 12, 13, 14]
+
+
+async def test_calls_that_come_right_after_a_crowd_wait_for_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However idle the loop is: what a flush costs is shared by all that come in some ms."""
+    for user in range(1, 9):
+        bench.send(submission(user, 1))
+    await bench.ledger.until(1)
+    ends: list[Callable[[], object]] = []
+    monkeypatch.setattr(
+        asyncio.get_running_loop(), "call_later", lambda _wait_s, end: ends.append(end)
+    )
+    bench.ledger.gates[0].set()
+
+    for user in (20, 21):
+        bench.send(submission(user, 1))
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert len(bench.ledger.flushes) == 1
+    (end,) = ends
+    end()
+    await bench.ledger.until(2)
+
+    assert bench.ledger.users(1) == [20, 21]
 
 
 async def test_arrivals_follow_the_order_of_sealing(bench: Bench) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -100,6 +100,35 @@ async def test_two_are_on_their_way_and_the_rest_gathers(bench: Bench) -> None:
     assert bench.asked == [[2], [4], [6, 8]]
     bench.gates[0].set()
     assert await early[0] == ({2: ranked(2)}, VIEW)
+
+
+async def test_who_comes_right_after_a_crowd_waits_for_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However idle the loop is, and though there is room for a second crowd."""
+    bench.held = True
+    crowd = [bench.rank(user) for user in range(2, 18, 2)]
+    await bench.until(1)
+    ends: list[Callable[[], object]] = []
+    monkeypatch.setattr(
+        asyncio.get_running_loop(), "call_later", lambda _wait_s, end: ends.append(end)
+    )
+
+    late = [bench.rank(20)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    late.append(bench.rank(22))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(bench.asked) == 1
+    (end,) = ends
+    end()
+    await bench.until(2)
+
+    assert bench.asked[1] == [20, 22]
+    for gate in bench.gates:
+        gate.set()
+    await asyncio.gather(*crowd, *late)
 
 
 async def test_a_large_crowd_does_not_grow(bench: Bench) -> None:
