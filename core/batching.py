@@ -48,7 +48,8 @@ flush costs whatever its size is more than 30 submissions cost besides."""
 _UNSETTLED_MAX: Final = 16_384
 """Submissions a worker holds before it refuses more: half a second of work at full speed."""
 _REST_S: Final = 0.005
-"""What calls that come after a crowd wait for others: less than a flush takes at such a rate."""
+"""How long calls that come right after a crowd wait for others; at full load a flush takes as
+long."""
 _NEWEST_SHARE: Final = 0.3
 """What the last flush counts for in how long they take."""
 _LATE: Final = 2
@@ -160,7 +161,7 @@ class SubmissionBatcher:
         self._away = 0
         self._unsettled = 0
         self._lull = Lull(self._kick, rest_s=_REST_S)
-        self._calls = 0
+        self._newcomers = 0
         self._sealing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -213,7 +214,7 @@ class SubmissionBatcher:
             ],
         )
         self._unsettled += len(submissions)
-        self._calls += 1
+        self._newcomers += 1
         # Calls that come in together go together.
         self._lull.come()
         return call.settled
@@ -240,8 +241,8 @@ class SubmissionBatcher:
                 return
             self._flushes += 1
             self._away += len(sealed.items)
-            self._lull.went(self._calls)
-            self._calls = 0
+            self._lull.went(self._newcomers)
+            self._newcomers = 0
             # In a context of its own: it must not end with the deadline of one of its callers.
             task = asyncio.create_task(self._flush(sealed), context=Context())
             self._tasks.add(task)

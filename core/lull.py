@@ -17,8 +17,9 @@ because the work for others would be done first anyway."""
 _PATIENCE_S: Final = 0.004
 """Who came first waits no longer, however many follow and however busy the loop is."""
 _CROWD_MIN: Final = 8
-"""So many in 5 ms are more than a worker has at half of what it can do."""
+"""So many who went together are a crowd. Fewer are not worth that others wait."""
 _LATELY_S: Final = 0.05
+"""How long after a crowd more are expected. Who comes alone after that waits for nobody."""
 
 
 class Lull:
@@ -28,12 +29,11 @@ class Lull:
     more to do than it can, those who come within 4 ms go together, and what their going costs is
     paid once.
 
-    `rest_s`: how long those are waited for, without a look at the loop, who come right after a
-    crowd; 0: as for all others. The loop of a worker is idle for moments also while the machine
-    is busy, and callers are on their way to it then.
+    Who comes right after a crowd waits for `rest_s`, however idle the loop is: it has idle moments
+    also while the machine is busy, and callers are on their way to it then.
     """
 
-    def __init__(self, act: Callable[[], object], *, rest_s: float = 0.0) -> None:
+    def __init__(self, act: Callable[[], object], *, rest_s: float) -> None:
         self._act = act
         self._rest_s = rest_s
         self._crowd_s = -inf
@@ -57,7 +57,7 @@ class Lull:
         self._quiet = 0
         self._first_s = self._last_s = time.monotonic()
         loop = asyncio.get_running_loop()
-        if self._rest_s and self._first_s - self._crowd_s < _LATELY_S:
+        if self._first_s - self._crowd_s < _LATELY_S:
             loop.call_later(self._rest_s, self._end)
         else:
             loop.call_soon(self._look)

@@ -21,8 +21,7 @@ from core.lull import Lull
 _AWAY_MAX: Final = 2
 """Crowds of a kind on their way: while one counts, the next looks for its users."""
 _REST_S: Final = 0.003
-"""How long those who ask right after a crowd wait for others: less than a crowd takes that is as
-large."""
+"""How long those who ask right after a crowd wait for others."""
 _CROWD_MAX: Final = 128
 """Whom a crowd asks for, if nothing else is said; a call holds up its node."""
 

@@ -183,7 +183,7 @@ async def _completed(
     """
     while True:
         merged = _Merged.of(span, shares.values())
-        again = merged.may_lack(shares, partial, quotas)
+        again = merged.lacking(shares, partial, quotas)
         if not again:
             return merged
         # What is asked again may have changed, and so may what the others lack.
@@ -225,7 +225,7 @@ class _Merged:
         below = merge([share.below for share in shares])
         return cls(span, above[max(0, len(above) - span.above) :], below[: span.below])
 
-    def may_lack(self, shares: Shares, partial: Iterable[int], quotas: _Quotas) -> list[int]:
+    def lacking(self, shares: Shares, partial: Iterable[int], quotas: _Quotas) -> list[int]:
         """The shards that were asked for so many rows and may have more that belong here: they sent
         them all, and the last of them is not at the edge yet.
         """

@@ -1,4 +1,4 @@
-"""Who goes together: told by turns of a loop whose clock is held."""
+"""Who goes together: by turns of the loop, or by a timer that is held."""
 
 from __future__ import annotations
 
@@ -76,20 +76,6 @@ async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     now_s[0] += 0.06
     lull.come()
     await _turns(5)
-
-    assert (acts.count, timers) == (1, [])
-
-
-async def test_where_nobody_is_to_rest_nobody_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As reads have it."""
-    acts = _Acts()
-    lull = Lull(acts)
-    timers = _held_timers(monkeypatch)
-    lull.went(100)
-
-    lull.come()
-    while lull.waiting:
-        await _turns(1)
 
     assert (acts.count, timers) == (1, [])
 
