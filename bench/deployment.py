@@ -96,12 +96,15 @@ class Deployment:
         return sum(map(resident_bytes, workers)) // max(1, len(workers))
 
     async def redis_bytes(self) -> int:
-        """What the primaries hold, without their replicas."""
+        """What the primaries hold, without their replicas, and without what they keep to bring
+        those up to date: that has one size however many entries there are.
+        """
         used = 0
         for node in self.stack.redis.nodes:
             async with node.client() as client:
                 if (await client.execute_command("ROLE"))[0] == "master":  # type: ignore[no-untyped-call]
-                    used += int((await client.info("memory"))["used_memory"])
+                    memory = await client.info("memory")
+                    used += memory["used_memory"] - memory["mem_total_replication_buffers"]
         return used
 
     async def build_index(self, board_id: str) -> Build:

@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from core.ordering import KEY_BYTES
 from sharding.keys import SHARDS, season_keys
 
 _DESCENDING: Final = 2**63 - 1
@@ -163,5 +164,5 @@ class Stores:
                 await client.aclose()
             # The member '' is there always, so that a lost set is not taken for an empty one.
             if members:
-                return [member for member in members[1:] if isinstance(member, bytes)]
+                return [member[:KEY_BYTES] for member in members[1:] if isinstance(member, bytes)]
         return None

@@ -160,7 +160,7 @@ class Item:
 
     @property
     def key(self) -> bytes:
-        """The member of the sorted set."""
+        """What it is ranked by."""
         return self.prefix + self.user_id.to_bytes(8, "big")
 
     @property

@@ -13,6 +13,7 @@ from core.types import ALL_SHARDS, IndexChange, shard_of
 from sharding.apply import apply_batches, by_shard
 from sharding.deep_pages import read_page
 from sharding.library import Argument
+from sharding.merge import bound
 from sharding.metrics import APPLY_MISSED, timed
 from sharding.reading import Replies, SeasonRead, view_of
 from sharding.replies import Reply, parts_of
@@ -141,7 +142,7 @@ def _cutoff_rounds(cutoffs: Sequence[bytes]) -> Iterable[tuple[Argument, ...]]:
 
     No key is smaller than nothing, nor than a zero byte, which has a length to cut a blob by.
     """
-    rest = iter([cutoff or b"\0" for cutoff in cutoffs])
+    rest = iter([bound(cutoff) or b"\0" for cutoff in cutoffs])
     run = list(islice(rest, 1))
     if not run:
         yield (KEY_BYTES, b"")

@@ -21,10 +21,15 @@ SLOTS: Final = tuple(crc_hqx(tag, 0) % 16384 for tag in TAGS)
 """By Redis's CRC16, which Python has for other uses."""
 SHARDS: Final = range(SHARD_COUNT)
 
+FORMAT: Final = 2
+"""Of the values and members below these keys. Another format is another index, beside this one:
+workers of two releases never read or write what the other's functions made.
+"""
 _SEASONS_MAX: Final = 4096
 
-_META: Final = tuple(b"{%s}:m" % tag for tag in TAGS)
-_DONE: Final = tuple(b"{%s}:d" % tag for tag in TAGS)
+_STEMS: Final = tuple(b"{%s}:%d" % (tag, FORMAT) for tag in TAGS)
+_META: Final = tuple(stem + b":m" for stem in _STEMS)
+_DONE: Final = tuple(stem + b":d" for stem in _STEMS)
 
 
 def meta_key(shard: int) -> bytes:
@@ -39,8 +44,8 @@ def done_key(shard: int) -> bytes:
 
 def season_keys(shard: int, season_number: int) -> tuple[bytes, bytes]:
     """The hash and the sorted set of a (season, shard) that are read."""
-    tag = TAGS[shard]
-    return b"{%s}:h:%d" % (tag, season_number), b"{%s}:z:%d" % (tag, season_number)
+    stem = _STEMS[shard]
+    return b"%s:h:%d" % (stem, season_number), b"%s:z:%d" % (stem, season_number)
 
 
 @lru_cache(_SEASONS_MAX)
@@ -53,5 +58,5 @@ def read_keys(season_number: int) -> tuple[tuple[bytes, ...], ...]:
 
 def copy_keys(shard: int, season_number: int) -> tuple[bytes, bytes]:
     """The hash and the sorted set of the copy of a (season, shard) that is being built."""
-    tag = TAGS[shard]
-    return b"{%s}:H:%d" % (tag, season_number), b"{%s}:Z:%d" % (tag, season_number)
+    stem = _STEMS[shard]
+    return b"%s:H:%d" % (stem, season_number), b"%s:Z:%d" % (stem, season_number)

@@ -11,6 +11,7 @@ from core.ordering import PREFIX_BYTES
 from core.verify_ports import IndexedValue, IndexPiece
 from sharding.keys import meta_key, season_keys
 from sharding.library import LIBRARY, Argument
+from sharding.merge import behind
 from sharding.replies import Reply, unavailable
 from sharding.router import Router
 
@@ -28,7 +29,8 @@ class RedisIndexPieces:
 
     async def piece(self, season_number: int, shard: int, *, after: bytes) -> IndexPiece:
         """See `IndexPieces.piece`."""
-        match await self._call("keys_behind", season_number, shard, (after, _KEYS)):
+        point = behind(after) if after else b""
+        match await self._call("keys_behind", season_number, shard, (point, _KEYS)):
             case [bytes(keys), bytes(tails), bytes(strays)]:
                 return IndexPiece(
                     [user + prefix + tail for (prefix, user), tail in _pairs(keys, tails)],

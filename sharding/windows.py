@@ -12,7 +12,7 @@ from core.shared_reads import SharedReads
 from core.types import EntryState, shard_of
 from core.values import value
 from sharding.keys import SHARDS
-from sharding.merge import ROW_BYTES, TAIL_BYTES, merge, pairs
+from sharding.merge import ROW_BYTES, TAIL_BYTES, bound, merge, pairs
 from sharding.reading import SeasonRead, view_of
 from sharding.replies import Reply, parts_of
 from sharding.shard_counts import ShardCounts
@@ -64,13 +64,13 @@ class Span:
 
     async def ask(self, read: SeasonRead, shards: Iterable[int], above: int, below: int) -> Shares:
         """The shares of some shards, of so many rows at most. Cost: one round trip."""
-        low, high = self.within.low, self.within.high
+        low, high, point = bound(self.within.low), bound(self.within.high), bound(self.point)
         least = b"[" + low if low else b"("
         most = b"(" + high if high else b"+"
         # Where the point lies beside the range, all of the range is on one side of it.
-        start = b"[" + self.point if self.point > low else least
-        stop = b"(" + self.point if not high or self.point < high else most
-        args = (self.point, least, stop, above, start, most, below)
+        start = b"[" + point if point > low else least
+        stop = b"(" + point if not high or point < high else most
+        args = (point, least, stop, above, start, most, below)
         replies = await read.ask("window", [args], dict.fromkeys(shards, ()))
         return {shard: Share.of(reply) for shard, (reply,) in replies.items()}
 

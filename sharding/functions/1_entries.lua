@@ -5,8 +5,9 @@
 --    of which it is known that it has all that was acknowledged), and per season in rebuild
 --    b:<season> (the builder's token) and n:<season> (the chunks it has loaded)
 -- d  the transactions taken since C: xid -> xid
--- h  user_id (8 bytes) -> value (36 bytes), and under '' the guard
--- z  the 32-byte keys of live entries, all with score 0
+-- h  user_id (8 bytes) -> value (36 bytes, most of them kept in 25), and under '' the guard
+-- z  the members of live entries, all with score 0: the 32-byte key and the last six bytes of the
+--    value, so that a row of a page is there without its value
 -- H, Z  the copy of h and z that is being built
 --
 -- d and z always hold the member '', which sorts before everything. A key that exists only
@@ -15,21 +16,57 @@
 --
 -- While a library is loaded only redis.register_function exists: nothing else is called out here.
 
-local ITEM = 44
-local ROW = 38 -- a key and the last six bytes of its value
+local ITEM, VALUE, KEY, ROW = 44, 36, 32, 38
 local READY, BUILDING = 1, 2
-local LIVE, HIDDEN = 0, 2 -- the two top bits of a value's 31st byte
+local LIVE, HIDDEN = 0, 2 -- the two top bits of a value's sixth byte from its end
 local START = '(' -- after the member ''
 local SEEN_FOR_MS = 10
 local CHUNK = 1000 -- unpack() puts arguments on a stack of about 8,000
 
--- As numbers: Lua compares strings by the locale.
-local function revision_of(value)
-  return (struct.unpack('>I6', value, 25))
+-- Values of entries without a subscore are kept in 25 bytes: one that stands for the first two
+-- bytes of the score, the subscore and the first two of the arrival, then all the others. The three
+-- are ends of small numbers in either direction of a board.
+local POSITIVE, NEGATIVE = '\128\0', '\127\255'
+local NONE_UP = '\128\0\0\0\0\0\0\0\0\0'
+local NONE_DOWN = '\127\255\255\255\255\255\255\255\0\0'
+local HEADS = { POSITIVE, POSITIVE, NEGATIVE, NEGATIVE }
+local MIDDLES = { NONE_UP, NONE_DOWN, NONE_UP, NONE_DOWN }
+local FORMS = {
+  [NONE_UP] = { [POSITIVE] = '\1', [NEGATIVE] = '\3' },
+  [NONE_DOWN] = { [POSITIVE] = '\2', [NEGATIVE] = '\4' },
+}
+
+local function kept_of(value)
+  local forms = FORMS[string.sub(value, 9, 18)]
+  local form = forms and forms[string.sub(value, 1, 2)]
+  return form and form .. string.sub(value, 3, 8) .. string.sub(value, 19) or value
 end
 
-local function state_of(value)
-  return math.floor(string.byte(value, 31) / 64)
+local function value_of(kept)
+  if not kept or #kept == VALUE then
+    return kept
+  end
+  local form = string.byte(kept)
+  return HEADS[form] .. string.sub(kept, 2, 7) .. MIDDLES[form] .. string.sub(kept, 8)
+end
+
+-- The member of a user's value, however that is kept.
+local function member_of(kept, user)
+  if #kept == VALUE then
+    return string.sub(kept, 1, 24) .. user .. string.sub(kept, 31)
+  end
+  local form = string.byte(kept)
+  local head, middle = HEADS[form] .. string.sub(kept, 2, 7), MIDDLES[form]
+  return head .. middle .. string.sub(kept, 8, 13) .. user .. string.sub(kept, 20)
+end
+
+-- As numbers: Lua compares strings by the locale. The same bytes from the end, however it is kept.
+local function revision_of(kept)
+  return (struct.unpack('>I6', kept, #kept - 11))
+end
+
+local function state_of(kept)
+  return math.floor(string.byte(kept, -6) / 64)
 end
 
 -- What names the history of writes on this node: a new name with each start, and with each
@@ -86,23 +123,23 @@ local function put_chunk(h, z, blob, first, last)
   local fields, gone, come, change = {}, {}, {}, 0
   for i, user in ipairs(users) do
     local at = first + (i - 1) * ITEM + 8
-    local value, old = string.sub(blob, at, at + 35), stored[i]
+    local value, old = string.sub(blob, at, at + VALUE - 1), stored[i]
     if not old or revision_of(old) < revision_of(value) then
-      local old_key = old and state_of(old) == LIVE and string.sub(old, 1, 24) .. user
-      local new_key = state_of(value) == LIVE and string.sub(value, 1, 24) .. user
-      if old_key ~= new_key then
-        if old_key then
-          gone[#gone + 1] = old_key
+      local old_member = old and state_of(old) == LIVE and member_of(old, user)
+      local new_member = state_of(value) == LIVE and member_of(value, user)
+      if old_member ~= new_member then
+        if old_member then
+          gone[#gone + 1] = old_member
           change = change - 1
         end
-        if new_key then
+        if new_member then
           come[#come + 1] = 0
-          come[#come + 1] = new_key
+          come[#come + 1] = new_member
           change = change + 1
         end
       end
       fields[#fields + 1] = user
-      fields[#fields + 1] = value
+      fields[#fields + 1] = kept_of(value)
     end
   end
   if #gone > 0 then

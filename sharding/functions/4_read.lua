@@ -61,15 +61,13 @@ local function cut(blob, length)
   return parts
 end
 
+-- false for a user who has none.
 local function values_of(h, users)
-  if #users <= CHUNK then
-    return redis.call('HMGET', h, unpack(users))
-  end
   local values = {}
   for first = 1, #users, CHUNK do
     local last = math.min(first + CHUNK - 1, #users)
-    for _, value in ipairs(redis.call('HMGET', h, unpack(users, first, last))) do
-      values[#values + 1] = value
+    for _, kept in ipairs(redis.call('HMGET', h, unpack(users, first, last))) do
+      values[#values + 1] = value_of(kept)
     end
   end
   return values
@@ -91,7 +89,7 @@ local function users(_, args)
   local length = tonumber(args[1])
   return each_shard(args, 1, 1, function(h, z, at)
     local asked = cut(args[at], 8)
-    local values, counts, gone = values_of(h, asked), {}, string.rep('\0', 36)
+    local values, counts, gone = values_of(h, asked), {}, string.rep('\0', VALUE)
     for i, value in ipairs(values) do
       if value and is_told(value) then
         local key = string.sub(value, 1, 24) .. asked[i]
@@ -118,30 +116,14 @@ local function ranks(_, args)
   end)
 end
 
--- The keys one after the other, each with the last six bytes of its value.
-local function rows_of(h, keys)
-  if #keys == 0 then
-    return ''
-  end
-  local owners, rows = {}, {}
-  for i, key in ipairs(keys) do
-    owners[i] = string.sub(key, 25)
-  end
-  for i, value in ipairs(values_of(h, owners)) do
-    rows[2 * i - 1] = keys[i]
-    rows[2 * i] = string.sub(value, 31)
-  end
-  return table.concat(rows)
+-- The rows of the last members of a range, last one first.
+local function rows_above(z, low, high, count)
+  return table.concat(redis.call('ZRANGE', z, high, low, 'BYLEX', 'REV', 'LIMIT', 0, count))
 end
 
--- The rows of the last keys of a range, last one first.
-local function rows_above(h, z, low, high, count)
-  return rows_of(h, redis.call('ZRANGE', z, high, low, 'BYLEX', 'REV', 'LIMIT', 0, count))
-end
-
--- The rows of the first keys of a range.
-local function rows_below(h, z, low, high, count)
-  return rows_of(h, redis.call('ZRANGE', z, low, high, 'BYLEX', 'LIMIT', 0, count))
+-- The rows of the first members of a range.
+local function rows_below(z, low, high, count)
+  return table.concat(redis.call('ZRANGE', z, low, high, 'BYLEX', 'LIMIT', 0, count))
 end
 
 -- args: point, then the two ends of a range and the rows wanted of its end, the same of a range of
@@ -149,33 +131,31 @@ end
 -- point, and the rows.
 local function window(_, args)
   local point = args[1]
-  return each_shard(args, 7, 0, function(h, z)
-    local above = args[4] == '0' and '' or rows_above(h, z, args[2], args[3], args[4])
-    local below = args[7] == '0' and '' or rows_below(h, z, args[5], args[6], args[7])
+  return each_shard(args, 7, 0, function(_, z)
+    local above = args[4] == '0' and '' or rows_above(z, args[2], args[3], args[4])
+    local below = args[7] == '0' and '' or rows_below(z, args[5], args[6], args[7])
     return point == '' and 0 or count_before(z, point), above, below
   end)
 end
 
 -- How many entries stand before a key, and the rows next to it on either side without its own,
 -- nearest first: by their places, so that both sides are one look.
-local function beside(h, z, key, above, below)
+local function beside(z, key, above, below)
   local before = count_before(z, key)
   -- The member '' has index 0, so the entry right before the key has index `before`.
   local first = math.max(1, before + 1 - above)
   local last = before + 1 + below
   -- Made strings once: each number given is printed anew, and by another rule.
-  local keys =
+  local rows =
     redis.call('ZRANGE', z, string.format('%d', first), string.format('%d', last))
   local nearest, gap = {}, before + 1 - first
   for i = gap, 1, -1 do
-    nearest[#nearest + 1] = keys[i]
+    nearest[#nearest + 1] = rows[i]
   end
-  local from = gap + (keys[gap + 1] == key and 2 or 1)
-  for i = from, math.min(#keys, from + below - 1) do
-    nearest[#nearest + 1] = keys[i]
-  end
-  local rows = rows_of(h, nearest)
-  return before, string.sub(rows, 1, gap * ROW), string.sub(rows, gap * ROW + 1)
+  local own = rows[gap + 1]
+  local from = gap + (own and string.sub(own, 1, KEY) == key and 2 or 1)
+  local to = math.min(#rows, from + below - 1)
+  return before, table.concat(nearest), table.concat(rows, '', from, to)
 end
 
 -- args: rows wanted above and below each user, then per shard m d h z xids users. Adds for each
@@ -189,7 +169,7 @@ local function around(_, args)
       if value and is_told(value) then
         told[place - 3] = value
         told[place - 2], told[place - 1], told[place] =
-          beside(h, z, string.sub(value, 1, 24) .. users[i], above, below)
+          beside(z, string.sub(value, 1, 24) .. users[i], above, below)
       else
         told[place - 3], told[place - 2], told[place - 1], told[place] = '', 0, '', ''
       end
@@ -202,11 +182,11 @@ end
 -- what stands beside it.
 local function near(_, args)
   local above, below = tonumber(args[1]), tonumber(args[2])
-  return each_shard(args, 2, 1, function(h, z, at)
+  return each_shard(args, 2, 1, function(_, z, at)
     local told = {}
-    for i, key in ipairs(cut(args[at], 32)) do
+    for i, key in ipairs(cut(args[at], KEY)) do
       local place = 3 * i
-      told[place - 2], told[place - 1], told[place] = beside(h, z, key, above, below)
+      told[place - 2], told[place - 1], told[place] = beside(z, key, above, below)
     end
     return unpack(told)
   end)
@@ -243,7 +223,7 @@ local function grid(_, args)
       ranks[i] = struct.pack('>I4', rank)
       -- The member '' has index 0. Made a string once: each number given is printed anew.
       local index = string.format('%d', rank + 1)
-      keys[i] = redis.call('ZRANGE', z, index, index)[1]
+      keys[i] = string.sub(redis.call('ZRANGE', z, index, index)[1], 1, KEY)
     end
     return table.concat(ranks), table.concat(keys)
   end)

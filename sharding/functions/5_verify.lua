@@ -11,12 +11,7 @@ local function trouble_of(keys)
   return not epoch and verdict or nil
 end
 
--- Whether a user's value and the set agree on a key.
-local function stands_at(value, key)
-  return value and state_of(value) == LIVE and string.sub(value, 1, 24) == string.sub(key, 1, 24)
-end
-
--- keys: m h z; args: the key to go on behind, count. Replies the next keys, for each the rest of its
+-- keys: m h z; args: the point to go on behind, count. Replies the next keys, for each the rest of its
 -- user's value, and the users whose values say that they stand elsewhere.
 local function keys_behind(keys, args)
   local trouble = trouble_of(keys)
@@ -24,19 +19,21 @@ local function keys_behind(keys, args)
     return trouble
   end
   local found = redis.call('ZRANGE', keys[3], '(' .. args[1], '+', 'BYLEX', 'LIMIT', 0, args[2])
-  local owners, tails, strays = {}, {}, {}
-  for i, key in ipairs(found) do
-    owners[i] = string.sub(key, 25)
+  local owners, told, tails, strays = {}, {}, {}, {}
+  for i, member in ipairs(found) do
+    owners[i] = string.sub(member, 25, KEY)
+    told[i] = string.sub(member, 1, KEY)
   end
   if #owners > 0 then
-    for i, value in ipairs(redis.call('HMGET', keys[2], unpack(owners))) do
-      tails[i] = string.sub(value or string.rep('\0', 36), 25)
-      if not stands_at(value, found[i]) then
+    for i, kept in ipairs(redis.call('HMGET', keys[2], unpack(owners))) do
+      local value = value_of(kept) or string.rep('\0', VALUE)
+      tails[i] = string.sub(value, 25)
+      if state_of(value) ~= LIVE or member_of(value, owners[i]) ~= found[i] then
         strays[#strays + 1] = owners[i]
       end
     end
   end
-  return { table.concat(found), table.concat(tails), table.concat(strays) }
+  return { table.concat(told), table.concat(tails), table.concat(strays) }
 end
 
 -- keys: m h z; args: users. Replies for each its value, or nothing; and '1' where it has a key to
@@ -51,9 +48,11 @@ local function values(keys, args)
     users[#users + 1] = string.sub(args[1], at, at + 7)
   end
   local found = redis.call('HMGET', keys[2], unpack(users))
-  for i, value in ipairs(found) do
-    local key = value and state_of(value) == LIVE and string.sub(value, 1, 24) .. users[i]
-    lacking[i] = key and not redis.call('ZSCORE', keys[3], key) and '1' or '0'
+  for i, kept in ipairs(found) do
+    local value = value_of(kept)
+    local member = value and state_of(value) == LIVE and member_of(value, users[i])
+    found[i] = value
+    lacking[i] = member and not redis.call('ZSCORE', keys[3], member) and '1' or '0'
   end
   return { found, table.concat(lacking) }
 end

@@ -28,7 +28,7 @@ from bootstrap.embedded.child import Child, Command
 from bootstrap.embedded.ports import LOOPBACK, free_ports
 from bootstrap.embedded.waiting import until
 from cli.serving import serving
-from sharding.keys import SLOTS
+from sharding.keys import SLOTS, meta_key
 from sharding.settings import RedisSettings
 from standings_client import AsyncClient, Board, Operator
 from tests.fixtures.server import settings_with
@@ -300,7 +300,7 @@ async def test_the_users_may_do_no_more(nodes: Nodes) -> None:
         ("standings", "redis_password", ("KEYS", "*")),
         ("standings", "redis_password", ("GET", "other")),
         ("standings", "redis_password", ("FUNCTION", "FLUSH")),
-        ("loader", "redis_admin_password", ("GET", "{s07}:m")),
+        ("loader", "redis_admin_password", ("GET", meta_key(0).decode())),
         ("default", "", ("INFO",)),
     ]
 

@@ -214,15 +214,16 @@ async def _tamper(kept: Kept, board: Board, how: str) -> tuple[int, ...]:
 async def _edit(kept: Kept, address: str, how: str, parts: Sequence[bytes]) -> None:
     h, z, user, value, key = parts
     node = kept.cluster.node(address)
-    other = (2**60).to_bytes(8) + key[8:]
-    stranger = (16 * 5_000 + SHARD).to_bytes(8)
-    same, old = value[24:], bytes(6) + value[30:]
+    own = (2**60).to_bytes(8) + value[8:24]
+    member, other = key + value[30:], own + user + value[30:]
+    stranger = key[:24] + (16 * 5_000 + SHARD).to_bytes(8) + value[30:]
+    old = bytes(6) + value[30:]
     commands: dict[str, list[tuple[bytes | str | int, ...]]] = {
-        "zrem": [("ZREM", z, key), ("ZADD", z, 0, other)],
+        "zrem": [("ZREM", z, member), ("ZADD", z, 0, other)],
         "hdel": [("HDEL", h, user)],
-        "moved": [("ZREM", z, key), ("ZADD", z, 0, other), ("HSET", h, user, other[:24] + same)],
-        "old": [("ZREM", z, key), ("ZADD", z, 0, other), ("HSET", h, user, other[:24] + old)],
-        "stranger": [("ZREM", z, key), ("ZADD", z, 0, key[:24] + stranger)],
+        "moved": [("ZREM", z, member), ("ZADD", z, 0, other), ("HSET", h, user, own + value[24:])],
+        "old": [("ZREM", z, member), ("ZADD", z, 0, other), ("HSET", h, user, own + old)],
+        "stranger": [("ZREM", z, member), ("ZADD", z, 0, stranger)],
     }
     for command in commands[how]:
         await run(node, *command)

@@ -154,7 +154,7 @@ async def test_a_season_that_lost_an_entry_is_no_answer(
     """A set with another count than the guard's is broken; an apply to it fails for its season."""
     item = item_of(16, 5)
     await build(keeping, [item])
-    await run(await owner(cluster, 0), "ZREM", season_keys(0, SEASON)[1], item.key)
+    await run(await owner(cluster, 0), "ZREM", season_keys(0, SEASON)[1], item.key + item.tail)
 
     with pytest.raises(IndexUnbuilt):
         await index.users(SEASON, [16], cutoff_bytes=32, fresh=ANY)
