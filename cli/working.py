@@ -12,6 +12,7 @@ from cli.serving import serving
 from core.tracing import SPAN
 from server.health import OVERALL, Health
 from server.rpc.call import REQUEST_ID
+from server.thread_scheduling import let_others_wait
 from server.transport.listener import MakeListener
 from server.worker_link import WorkerLink
 
@@ -39,6 +40,7 @@ async def work(
             settings, with_jobs=with_jobs, worker=slot, hurry=hurry, listener=listener
         ) as addresses,
     ):
+        let_others_wait()
         await _proven(addresses.health)
         link.ready()
         waits = [asyncio.create_task(end.wait()) for end in (*ends, link.dismissed, link.orphaned)]

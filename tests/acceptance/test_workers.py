@@ -142,6 +142,16 @@ async def test_the_supervisor_knows_no_grpc(server: ServerProcess) -> None:
     assert all("cygrpc" in maps for maps in workers)
 
 
+async def test_threads_of_a_worker_wait_for_its_event_loop(server: ServerProcess) -> None:
+    """All that the transport has by then are scheduled as a batch is, and one is not."""
+    await server.line("worker ready", pid=server.workers()[0])
+    tasks = Path(f"/proc/{server.workers()[0]}/task").iterdir()
+    policies = [os.sched_getscheduler(int(task.name)) for task in tasks]
+
+    assert os.SCHED_OTHER in policies
+    assert policies.count(os.SCHED_BATCH) > 1
+
+
 async def test_a_killed_worker(server: ServerProcess) -> None:
     """SIGKILL under load: nothing acknowledged is lost, few callers are told, and the worker is
     there again.
