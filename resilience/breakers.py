@@ -43,6 +43,7 @@ class Breakers:
         self._faults = faults
         self._look_at_s = 0.0
         self._told: dict[str, dict[str, int]] = {name: {} for name in rules}
+        self._rated: dict[str, tuple[tuple[str, float, float], int]] = {}
 
     def __getitem__(self, name: str) -> Breaker:
         return self._breakers[name]
@@ -103,8 +104,14 @@ class Breakers:
                     tell(name, kind, more)
             self._told[name] = counts
             _, state, _, rates, _, _ = breaker.report()
-            observer.rated(name, state.name, rates.failure_rate, rates.slow_rate)
-            observer.probed(name, breaker.probes_most)
+            self._rate(name, (state.name, rates.failure_rate, rates.slow_rate), breaker.probes_most)
+
+    def _rate(self, name: str, rated: tuple[str, float, float], probes_most: int) -> None:
+        """Most of the time most breakers are as they were."""
+        if (rated, probes_most) != self._rated.get(name):
+            self._rated[name] = (rated, probes_most)
+            self.common.observer.rated(name, *rated)
+            self.common.observer.probed(name, probes_most)
 
 
 _REFUSALS: Final = ("open", "probe", "forced")

@@ -44,10 +44,10 @@ class MachineWorker:
 
     def tick(self) -> None:
         """One look. What it says to have seen, its breakers act on."""
-        seen = self._file.refresh()
         now_s = time.monotonic()
-        if seen == self._seen and now_s - self._told_s < _TELL_S:
+        if self._file.generation == self._seen and now_s - self._told_s < _TELL_S:
             return
+        seen = self._file.refresh()
         if self._line != self._slot:
             self._move()
         # They take what is set before they tell how they are.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 TICK_S: Final = 0.01
@@ -36,16 +37,22 @@ class Overdue:
     def __init__(self) -> None:
         self._limits: set[Limit] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Of the limits there are. To find the running one is a system call."""
+        self._first_s = inf
+        """No limit that may still expire ends earlier."""
 
     def enter(self, end_s: float) -> Limit:
         """Limits the current task; give the limit back with leave."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop if self._limits else None)
         if task is None:
             raise RuntimeError("calls run in tasks")
         limit = Limit(task, end_s, task.cancelling())
         self._limits.add(limit)
+        self._first_s = min(self._first_s, end_s)
         if self._timer is None:
-            self._timer = task.get_loop().call_later(TICK_S, self._tick)
+            self._loop = task.get_loop()
+            self._timer = self._loop.call_later(TICK_S, self._tick)
         return limit
 
     def leave(self, limit: Limit) -> None:
@@ -54,10 +61,19 @@ class Overdue:
 
     def _tick(self) -> None:
         now_s = time.monotonic()
-        for limit in self._limits:
-            if limit.end_s <= now_s and not limit.expired:
-                limit.expired = True
-                limit.task.cancel()
+        if self._first_s <= now_s:
+            self._expire(now_s)
         self._timer = None
         if self._limits:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _expire(self, now_s: float) -> None:
+        self._first_s = inf
+        for limit in self._limits:
+            if limit.expired:
+                continue
+            if limit.end_s <= now_s:
+                limit.expired = True
+                limit.task.cancel()
+            else:
+                self._first_s = min(self._first_s, limit.end_s)
