@@ -1,8 +1,8 @@
 """Natural batching: submissions of concurrent calls share a transaction.
 
-While a flush is on its way, what arrives meanwhile makes up the next one, which goes beside it
-once it is as large; a lone submission goes at once. Nothing waits for a batch to fill, but right
-after a crowd of calls the next ones wait some ms for each other. The rules of PROTOCOL P1 and P2:
+Until a flush is answered, what arrives meanwhile makes up the next one, which goes beside it once
+it is as large; a lone submission goes at once. Nothing waits for a batch to fill, but right after a
+crowd of calls the next ones wait some ms for each other. The rules of PROTOCOL P1 and P2:
 
 - a flush takes its arrival number when it is sealed, flushes in the order of their sealing;
 - a (board, user) or a submission id that is on its way is not put into a second flush;
@@ -41,15 +41,16 @@ from core.waiting_lines import Sealed, WaitingLines
 _log = logging.getLogger(__name__)
 
 _FLUSHES_MAX: Final = 2
-"""One in flight gives 55 to 70 % of two; four give no more, at three times the p99."""
+"""On their way to the ledger. One gives 55 to 70 % of two; four give no more, at three times the
+p99."""
 _WORTH_A_FLUSH: Final = 64
-"""While one flush is on its way, a second is sealed once it is as large as that, or as this: what a
-flush costs whatever its size is more than 30 submissions cost besides."""
+"""Until all flushes are answered, the next is sealed once it is as large as they are, or as this:
+what a flush costs whatever its size is more than 30 submissions cost besides."""
 _UNSETTLED_MAX: Final = 16_384
 """Submissions a worker holds before it refuses more: half a second of work at full speed."""
-_REST_S: Final = 0.005
-"""How long calls that come right after a crowd wait for others; at full load a flush takes as
-long."""
+_REST_S: Final = 0.01
+"""How long calls that come right after a crowd wait for others at most; at full load a flush takes
+as long."""
 _NEWEST_SHARE: Final = 0.3
 """What the last flush counts for in how long they take."""
 _LATE: Final = 2
@@ -241,10 +242,10 @@ class SubmissionBatcher:
                 return
             self._flushes += 1
             self._away += len(sealed.items)
-            self._lull.went(self._newcomers)
-            self._newcomers = 0
+            calls, self._newcomers = self._newcomers, 0
+            self._lull.went(calls)
             # In a context of its own: it must not end with the deadline of one of its callers.
-            task = asyncio.create_task(self._flush(sealed), context=Context())
+            task = asyncio.create_task(self._flush(sealed, calls), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -255,12 +256,18 @@ class SubmissionBatcher:
         enough = min(self._away, _WORTH_A_FLUSH)
         return self._lines.waiting_count >= enough or self._pace.late(now_s)
 
-    async def _flush(self, sealed: Sealed[_Waiting]) -> None:
+    async def _flush(self, sealed: Sealed[_Waiting], calls: int) -> None:
+        await self._carry(sealed)
+        self._away -= len(sealed.items)
+        self._lull.answered(calls)
+        self._kick()
+
+    async def _carry(self, sealed: Sealed[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         try:
             result = await self._record_and_release(sealed)
-            # The next flush is on its way already; these callers wait for the index as well.
+            # The next flush may be on its way already; these callers wait for the index as well.
             missed = await self._apply(result)
             # Not before the apply: core/own_writes.py says why.
             self._observer.flushed(
@@ -286,14 +293,13 @@ class SubmissionBatcher:
 
     async def _record_and_release(self, sealed: Sealed[_Waiting]) -> FlushResult:
         try:
-            return await self._record(sealed)
+            result = await self._record(sealed)
         finally:
             self._lines.release(sealed)
             self._flushes -= 1
-            self._away -= len(sealed.items)
-            # Its callers are about to be answered, and on a busy loop others are at the door: what
-            # comes with them shares the next flush.
-            self._lull.come()
+        # What is worth a flush of its own need not wait for the index to follow.
+        self._kick()
+        return result
 
     async def _record(self, sealed: Sealed[_Waiting]) -> FlushResult:
         """Records a flush. Where a board has changed on the way the ledger takes none of that

@@ -20,6 +20,8 @@ _CROWD_MIN: Final = 8
 """So many who went together are a crowd. Fewer are not worth that others wait."""
 _LATELY_S: Final = 0.05
 """How long after a crowd more are expected. Who comes alone after that waits for nobody."""
+_MOST: Final = 7 / 8
+"""Of those who were answered: the others may not come again, or late."""
 
 
 class Lull:
@@ -30,7 +32,8 @@ class Lull:
     paid once.
 
     Who comes right after a crowd waits for `rest_s`, however idle the loop is: it has idle moments
-    also while the machine is busy, and callers are on their way to it then.
+    also while the machine is busy, and callers are on their way to it then. When most of those who
+    were answered last are there again, nobody waits any longer.
     """
 
     def __init__(self, act: Callable[[], object], *, rest_s: float) -> None:
@@ -38,7 +41,10 @@ class Lull:
         self._rest_s = rest_s
         self._crowd_s = -inf
         self._looking = False
+        self._timer: asyncio.TimerHandle | None = None
         self._came = False
+        self._count = 0
+        self._enough = inf
         self._quiet = 0
         self._first_s = 0.0
         self._last_s = 0.0
@@ -50,6 +56,29 @@ class Lull:
 
     def come(self) -> None:
         """Somebody is there."""
+        self._count += 1
+        self._begin()
+        if self._timer is not None and self._count >= self._enough:
+            self._timer.cancel()
+            self._timer = None
+            # Who comes in the same turn goes as well.
+            asyncio.get_running_loop().call_soon(self._end)
+
+    def answered(self, count: int) -> None:
+        """So many of those who went are answered, and may be followed by others at once, with
+        whom those go that have come meanwhile.
+        """
+        self._enough = self._count + _MOST * count
+        if self._count:
+            self._begin()
+
+    def went(self, count: int) -> None:
+        """Says how many callers went together."""
+        self._crowd_s = time.monotonic() if count >= _CROWD_MIN else -inf
+        self._count = 0
+        self._enough = inf
+
+    def _begin(self) -> None:
         self._came = True
         if self._looking:
             return
@@ -58,13 +87,9 @@ class Lull:
         self._first_s = self._last_s = time.monotonic()
         loop = asyncio.get_running_loop()
         if self._first_s - self._crowd_s < _LATELY_S:
-            loop.call_later(self._rest_s, self._end)
+            self._timer = loop.call_later(self._rest_s, self._end)
         else:
             loop.call_soon(self._look)
-
-    def went(self, count: int) -> None:
-        """Says how many callers went together."""
-        self._crowd_s = time.monotonic() if count >= _CROWD_MIN else -inf
 
     def _look(self) -> None:
         now_s = time.monotonic()
@@ -79,4 +104,5 @@ class Lull:
 
     def _end(self) -> None:
         self._looking = False
+        self._timer = None
         self._act()

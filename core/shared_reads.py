@@ -3,7 +3,7 @@
 What many callers ask of each shard in one call costs little more than what one asks: the call, not
 the lookup, is the price, and so it is with the way there. Who asks while the event loop is busy
 goes with the others who do, as do those who ask right after a crowd. While a crowd is on its way,
-the next one gathers; a lone question goes at once.
+the next one gathers, and goes beside it once it is as large; a lone question goes at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from core.lull import Lull
 
 _AWAY_MAX: Final = 2
 """Crowds of a kind on their way: while one counts, the next looks for its users."""
-_REST_S: Final = 0.003
-"""How long those who ask right after a crowd wait for others."""
+_WORTH_GOING: Final = 64
+"""So many go beside any other crowd."""
+_REST_S: Final = 0.006
+"""How long those who ask right after a crowd wait for others at most."""
 _CROWD_MAX: Final = 128
 """Whom a crowd asks for, if nothing else is said; a call holds up its node."""
+
+_KINDS_MAX: Final = 256
+"""Kinds that are remembered though nobody asks, because a crowd of theirs may have gone lately."""
 
 _Item = TypeVar("_Item", bound=Hashable)
 _Answer = TypeVar("_Answer")
@@ -35,6 +40,7 @@ ReadTogether: TypeAlias = Callable[[Sequence[_Item]], Awaitable[_Answer]]
 class _Crowd(Generic[_Item, _Answer]):
     """Those who ask together, and the call of theirs that has the most time."""
 
+    ask: ReadTogether[_Item, _Answer]
     answer: asyncio.Future[_Answer | ShardsMissing]
     items: dict[_Item, None] = field(default_factory=dict)
     context: Context | None = None
@@ -44,27 +50,23 @@ class _Crowd(Generic[_Item, _Answer]):
 class Gathering(Generic[_Item, _Answer]):
     """Questions of one kind, which one call answers together."""
 
-    def __init__(
-        self,
-        ask: ReadTogether[_Item, _Answer],
-        deadline_s: Callable[[], float | None],
-        crowd_max: int,
-    ) -> None:
-        self._ask = ask
+    def __init__(self, deadline_s: Callable[[], float | None], crowd_max: int) -> None:
         self._deadline_s = deadline_s
         self._crowd_max = crowd_max
         self._crowd: _Crowd[_Item, _Answer] | None = None
         self._lull = Lull(self._go, rest_s=_REST_S)
-        self._away: set[asyncio.Task[None]] = set()
+        self._away: dict[asyncio.Task[None], int] = {}
 
     @property
     def idle(self) -> bool:
         """Whether nobody gathers and nobody is on the way."""
         return self._crowd is None and not self._away
 
-    async def answer(self, item: _Item) -> _Answer:
-        """What is said of this item, among others. Raises ShardsMissing."""
-        crowd = self._join(item)
+    async def answer(self, item: _Item, read: ReadTogether[_Item, _Answer]) -> _Answer:
+        """What is said of this item, among others, by the `read` of one of those who ask. Raises
+        ShardsMissing.
+        """
+        crowd = self._join(item, read)
         # Who gives up leaves the others theirs.
         answer = await asyncio.shield(crowd.answer)
         if isinstance(answer, ShardsMissing):
@@ -72,10 +74,10 @@ class Gathering(Generic[_Item, _Answer]):
             raise type(answer)(answer.shards, retry_after_ms=answer.retry_after_ms) from answer
         return answer
 
-    def _join(self, item: _Item) -> _Crowd[_Item, _Answer]:
+    def _join(self, item: _Item, read: ReadTogether[_Item, _Answer]) -> _Crowd[_Item, _Answer]:
         crowd = self._crowd
         if crowd is None:
-            crowd = self._crowd = _Crowd(asyncio.get_running_loop().create_future())
+            crowd = self._crowd = _Crowd(read, asyncio.get_running_loop().create_future())
         self._lull.come()
         crowd.items[item] = None
         end_s = self._deadline_s()
@@ -92,24 +94,25 @@ class Gathering(Generic[_Item, _Answer]):
         if crowd is not self._crowd:
             return
         self._crowd = None
-        self._lull.went(len(crowd.items))
+        count = len(crowd.items)
+        self._lull.went(count)
         task = asyncio.get_running_loop().create_task(self._bring(crowd), context=crowd.context)
-        self._away.add(task)
+        self._away[task] = count
         task.add_done_callback(self._back)
 
     def _back(self, task: asyncio.Task[None]) -> None:
-        self._away.discard(task)
-        if self._crowd is not None:
-            # Those it answers may be followed by others at once, who go with those that wait.
-            self._lull.come()
+        self._lull.answered(self._away.pop(task))
 
     def _go(self) -> None:
-        if self._crowd is not None and len(self._away) < _AWAY_MAX and not self._lull.waiting:
-            self._send(self._crowd)
+        crowd, away = self._crowd, sum(self._away.values())
+        if crowd is None or self._lull.waiting or len(self._away) >= _AWAY_MAX:
+            return
+        if len(crowd.items) >= min(away, _WORTH_GOING):
+            self._send(crowd)
 
     async def _bring(self, crowd: _Crowd[_Item, _Answer]) -> None:
         try:
-            answer = await self._ask(list(crowd.items))
+            answer = await crowd.ask(list(crowd.items))
         except ShardsMissing as error:
             crowd.answer.set_result(error)
         except Exception as error:  # noqa: BLE001 - a bug, for whoever asked
@@ -146,9 +149,7 @@ class SharedReads(Generic[_Item, _Answer]):
         """
         gathering = self._gatherings.get(kind)
         if gathering is None:
-            gathering = self._gatherings[kind] = Gathering(read, self._deadline_s, self._crowd_max)
-        try:
-            return await gathering.answer(item)
-        finally:
-            if gathering.idle:
-                self._gatherings.pop(kind, None)
+            if len(self._gatherings) >= _KINDS_MAX:
+                self._gatherings = {k: one for k, one in self._gatherings.items() if not one.idle}
+            gathering = self._gatherings[kind] = Gathering(self._deadline_s, self._crowd_max)
+        return await gathering.answer(item, read)

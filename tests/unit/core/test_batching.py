@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import pytest
@@ -51,6 +52,46 @@ async def test_two_flushes_are_on_their_way_and_the_rest_gathers(bench: Bench) -
     await bench.ledger.until(3)
 
     assert bench.ledger.users(2) == [10, 11, 12, 13, 14]
+
+
+async def test_what_is_not_answered_yet_is_on_its_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the index has followed its callers send nothing: the next flush goes when it is as
+    large, or when they are answered.
+    """
+    monkeypatch.setattr(batching, "_LATE", math.inf)
+    await _recorded_once(bench)
+    bench.index.gate = asyncio.Event()
+    bench.index.asked.clear()
+    for user in (1, 2, 3):
+        bench.send(submission(user, 1))
+    await bench.ledger.until(2)
+    bench.ledger.gates[1].set()
+    await bench.index.asked.wait()
+    for user in (11, 12):
+        bench.send(submission(user, 1))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(bench.ledger.flushes) == 2
+
+    bench.send(submission(13, 1))
+    await bench.ledger.until(3)
+    assert bench.ledger.users(2) == [11, 12, 13]
+
+    bench.send(submission(21, 1))
+    bench.index.gate.set()
+    bench.ledger.gates[2].set()
+    await bench.ledger.until(4)
+    assert bench.ledger.users(3) == [21]
+
+
+async def _recorded_once(bench: Bench) -> None:
+    """How long a flush takes is known after the first."""
+    call = bench.send(submission(99, 1))
+    await bench.ledger.until(1)
+    bench.ledger.gates[0].set()
+    await call
 
 
 async def test_calls_that_come_right_after_a_crowd_wait_for_others(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import pytest
@@ -58,10 +59,32 @@ async def test_who_comes_right_after_a_crowd_rests(monkeypatch: pytest.MonkeyPat
     await _turns(10)
 
     assert (acts.count, lull.waiting) == (0, True)
-    ((wait_s, end),) = timers
-    assert wait_s == 0.005
-    end()
+    (timer,) = timers
+    assert timer.wait_s == 0.005
+    timer.callback()
     assert (acts.count, lull.waiting) == (1, False)
+
+
+async def test_nobody_waits_when_most_of_those_answered_are_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seven of eight, beside the one that was there; who comes in the same turn goes as well."""
+    acts = _Acts()
+    lull = Lull(acts, rest_s=0.005)
+    timers = _held_timers(monkeypatch)
+    lull.went(8)
+    lull.come()
+
+    lull.answered(8)
+    for _ in range(6):
+        lull.come()
+    await _turns(5)
+    assert (acts.count, len(timers)) == (0, 1)
+    lull.come()
+    assert lull.waiting
+    await _turns(1)
+
+    assert (acts.count, lull.waiting, timers[0].cancelled) == (1, False, True)
 
 
 async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,11 +103,25 @@ async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     assert (acts.count, timers) == (1, [])
 
 
-def _held_timers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, _Callback]]:
-    timers: list[tuple[float, _Callback]] = []
+@dataclass
+class _Timer:
+    """What is to be called, after how long, and whether no more."""
 
-    def later(wait_s: float, callback: _Callback) -> None:
-        timers.append((wait_s, callback))
+    wait_s: float
+    callback: _Callback
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """As a TimerHandle is cancelled."""
+        self.cancelled = True
+
+
+def _held_timers(monkeypatch: pytest.MonkeyPatch) -> list[_Timer]:
+    timers: list[_Timer] = []
+
+    def later(wait_s: float, callback: _Callback) -> _Timer:
+        timers.append(_Timer(wait_s, callback))
+        return timers[-1]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", later)
     return timers

@@ -105,10 +105,8 @@ async def test_two_are_on_their_way_and_the_rest_gathers(bench: Bench) -> None:
 async def test_who_comes_right_after_a_crowd_waits_for_others(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However idle the loop is, and though there is room for a second crowd."""
-    bench.held = True
-    crowd = [bench.rank(user) for user in range(2, 18, 2)]
-    await bench.until(1)
+    """However idle the loop is, and though nobody is on the way."""
+    await asyncio.gather(*(bench.rank(user) for user in range(2, 18, 2)))
     ends: list[Callable[[], object]] = []
     monkeypatch.setattr(
         asyncio.get_running_loop(), "call_later", lambda _wait_s, end: ends.append(end)
@@ -126,9 +124,29 @@ async def test_who_comes_right_after_a_crowd_waits_for_others(
     await bench.until(2)
 
     assert bench.asked[1] == [20, 22]
-    for gate in bench.gates:
-        gate.set()
-    await asyncio.gather(*crowd, *late)
+    await asyncio.gather(*late)
+
+
+async def test_a_crowd_goes_beside_another_once_it_is_as_large(bench: Bench) -> None:
+    """Fewer are not worth what it costs whatever its size; they go when the other is back."""
+    bench.held = True
+    first = [bench.rank(user) for user in (2, 4, 6)]
+    await bench.until(1)
+    late = [bench.rank(user) for user in (8, 10)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(bench.asked) == 1
+
+    late.append(bench.rank(12))
+    await bench.until(2)
+    assert bench.asked[1] == [8, 10, 12]
+
+    last = bench.rank(14)
+    bench.gates[0].set()
+    bench.gates[1].set()
+    await bench.until(3)
+    bench.gates[2].set()
+    await asyncio.gather(*first, *late, last)
 
 
 async def test_a_large_crowd_does_not_grow(bench: Bench) -> None:
@@ -165,11 +183,18 @@ async def test_who_gives_up_takes_nothing_from_others(bench: Bench) -> None:
 
 
 async def test_a_bug_is_everybodys(bench: Bench) -> None:
-    """And the next crowd starts anew; nothing is left behind."""
+    """And the next crowd starts anew."""
     bench.error = ValueError("a bug")
     errors = await asyncio.gather(bench.rank(2), bench.rank(4), return_exceptions=True)
     bench.error = None
 
     assert [type(error) for error in errors] == [ValueError, ValueError]
     assert await bench.rank(2) == ({2: ranked(2)}, VIEW)
-    assert not bench.together._gatherings
+
+
+async def test_kinds_that_nobody_asks_for_are_forgotten(bench: Bench) -> None:
+    """Of a thousand seasons no more are remembered than can be busy."""
+    for kind in range(1_000):
+        await bench.rank(2, kind)
+
+    assert len(bench.together._gatherings) <= 256
