@@ -1,7 +1,7 @@
 """A service without a product behind it: `python -m bench.echo`, started by bench/floors.py.
 
-It answers each method with bytes that were given, over the product's own transport and in a process
-like one of its workers. So it shows what a call costs before any of the product runs.
+It answers each method with bytes that were given, over the product's own transport and on its event
+loop. So it shows what a call costs before any of the product runs.
 """
 
 from __future__ import annotations
