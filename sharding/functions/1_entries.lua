@@ -16,7 +16,7 @@
 --
 -- While a library is loaded only redis.register_function exists: nothing else is called out here.
 
-local ITEM, VALUE, KEY, ROW = 44, 36, 32, 38
+local ITEM, VALUE, KEY = 44, 36, 32
 local READY, BUILDING = 1, 2
 local LIVE, HIDDEN = 0, 2 -- the two top bits of a value's sixth byte from its end
 local START = '(' -- after the member ''
