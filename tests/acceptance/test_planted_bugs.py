@@ -341,10 +341,10 @@ async def test_found_tombstones_dropped(
     if planted:
         _plant(
             monkeypatch,
-            b"      fields[#fields + 1] = user\n",
-            b"      if not new_key then redis.call('HDEL', h, user) end\n"
-            b"      if new_key then fields[#fields + 1] = user end\n"
-            b"      if not new_key then value = nil end\n",
+            b"      fields[#fields + 1] = user\n      fields[#fields + 1] = kept_of(value)\n",
+            b"      if new_member then\n"
+            b"        fields[#fields + 1] = user\n        fields[#fields + 1] = kept_of(value)\n"
+            b"      else redis.call('HDEL', h, user) end\n",
         )
     board = await _board(kept)
     recorded = await kept.record(board, [submission(16, 1), submission(32, 1)])
