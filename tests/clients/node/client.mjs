@@ -86,6 +86,12 @@ function marked(id) {
   return metadata;
 }
 
+// A connection of its own: one that comes of age meanwhile would answer something else.
+function fresh() {
+  const options = { "grpc.use_local_subchannel_pool": 1 };
+  return new services.standings.v1.RankingService(address, plain, options);
+}
+
 // What a status and its details say.
 function told(error) {
   const seen = { code: name(error.code), message: error.details };
@@ -173,18 +179,15 @@ const looks = {
     return [await watching, name((await soon).code)];
   },
 
-  refused: async () => told(await refusal(ask(ranking, "submitScore", { board_id: BOARD, user_id: 7 }))),
+  refused: async () => told(await refusal(ask(fresh(), "submitScore", { board_id: BOARD, user_id: 7 }))),
 
-  missing: async () => told(await refusal(ask(ranking, "getEntry", { board_id: "nowhere", user_id: 7 }))),
+  missing: async () => told(await refusal(ask(fresh(), "getEntry", { board_id: "nowhere", user_id: 7 }))),
 
   gzip: async () => applied(await ask(zipping, "batchSubmitScores", batchOf(1, 1000))),
 
   too_large: async () => {
-    // By a connection of its own: one that comes of age meanwhile would answer something else.
-    const options = { "grpc.use_local_subchannel_pool": 1 };
-    const fresh = new services.standings.v1.RankingService(address, plain, options);
     const request = { board_id: "x".repeat(TOO_MUCH), user_id: 7 };
-    return name((await refusal(ask(fresh, "getEntry", request))).code);
+    return name((await refusal(ask(fresh(), "getEntry", request))).code);
   },
 
   unknown: () =>
