@@ -12,7 +12,7 @@ from cli.serving import serving
 from core.tracing import SPAN
 from server.health import OVERALL, Health
 from server.rpc.call import REQUEST_ID
-from server.thread_scheduling import let_others_wait
+from server.thread_scheduling import others_waiting
 from server.transport.listener import MakeListener
 from server.worker_link import WorkerLink
 
@@ -40,11 +40,12 @@ async def work(
             settings, with_jobs=with_jobs, worker=slot, hurry=hurry, listener=listener
         ) as addresses,
     ):
-        let_others_wait()
-        await _proven(addresses.health)
-        link.ready()
-        waits = [asyncio.create_task(end.wait()) for end in (*ends, link.dismissed, link.orphaned)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        # Not while it drains: then messages that have come must not lie for a moment.
+        with others_waiting():
+            await _proven(addresses.health)
+            link.ready()
+            waits = [asyncio.create_task(e.wait()) for e in (*ends, link.dismissed, link.orphaned)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         if link.orphaned.is_set():

@@ -29,7 +29,7 @@ _KEEPALIVE_MS: Final = 60_000
 _ACCEPTORS: Final = 8
 """Servers that share an address, each with some of its connections. One of them takes in one call a
 turn of the loop: on a busy loop calls then wait outside that could share a flush or a node call."""
-_QUIET_S: Final = 0.01
+_QUIET_S: Final = 0.025
 _QUIET_LOOKS_MAX: Final = 10
 """How long a listener that ends waits for a moment without calls. Answers are late by that."""
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,8 +145,10 @@ async def test_the_supervisor_knows_no_grpc(server: ServerProcess) -> None:
 async def test_threads_of_a_worker_wait_for_its_event_loop(server: ServerProcess) -> None:
     """All that the transport has by then are scheduled as a batch is, and one is not."""
     await server.line("worker ready", pid=server.workers()[0])
-    tasks = Path(f"/proc/{server.workers()[0]}/task").iterdir()
-    policies = [os.sched_getscheduler(int(task.name)) for task in tasks]
+    policies = []
+    for task in Path(f"/proc/{server.workers()[0]}/task").iterdir():
+        with suppress(ProcessLookupError):  # it has ended by now
+            policies.append(os.sched_getscheduler(int(task.name)))
 
     assert os.SCHED_OTHER in policies
     assert policies.count(os.SCHED_BATCH) > 1

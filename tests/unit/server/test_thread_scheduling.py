@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from server.thread_scheduling import let_others_wait
+from server.thread_scheduling import others_waiting
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there it does anything")
 
@@ -37,17 +37,18 @@ def another_thread(policy: int) -> Iterator[int]:
 
 
 def test_others_wait_and_this_one_does_not() -> None:
-    """The policy of a batch for them, as it was for the caller."""
+    """The policy of a batch for them, as it was for the caller; and as it was afterwards."""
     with another_thread(os.SCHED_OTHER) as other:
-        let_others_wait()
+        with others_waiting():
+            assert os.sched_getscheduler(other) == os.SCHED_BATCH
+            assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
-        assert os.sched_getscheduler(other) == os.SCHED_BATCH
-        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+        assert os.sched_getscheduler(other) == os.SCHED_OTHER
 
 
 def test_a_policy_of_its_own_stays() -> None:
     """What an operator has chosen is not undone."""
     with another_thread(os.SCHED_IDLE) as other:
-        let_others_wait()
-
+        with others_waiting():
+            assert os.sched_getscheduler(other) == os.SCHED_IDLE
         assert os.sched_getscheduler(other) == os.SCHED_IDLE
