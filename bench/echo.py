@@ -1,7 +1,7 @@
 """A service without a product behind it: `python -m bench.echo`, started by bench/floors.py.
 
-It answers each method with bytes that were given, over the product's own transport and on its event
-loop. So it shows what a call costs before any of the product runs.
+It answers each method with bytes that were given, over the product's own transport and in a process
+like one of its workers. So it shows what a call costs before any of the product runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from server import event_loop
 from server.rpc.call import CallContext
 from server.rpc.chain import UnaryRoute
 from server.rpc.methods import Method
+from server.thread_scheduling import others_waiting
 from server.transport.grpcio import GrpcioListener
 
 _GRACE_S: Final = 0.5
@@ -88,7 +89,8 @@ async def serve(address: str, answers: Sequence[Echoed]) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     await listener.start(address)
-    await stopped.wait()
+    with others_waiting():
+        await stopped.wait()
     await listener.stop(_GRACE_S)
 
 

@@ -162,7 +162,6 @@ class SubmissionBatcher:
         self._away = 0
         self._unsettled = 0
         self._lull = Lull(self._kick, rest_s=_REST_S)
-        self._newcomers = 0
         self._sealing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -215,7 +214,6 @@ class SubmissionBatcher:
             ],
         )
         self._unsettled += len(submissions)
-        self._newcomers += 1
         # Calls that come in together go together.
         self._lull.come()
         return call.settled
@@ -242,8 +240,7 @@ class SubmissionBatcher:
                 return
             self._flushes += 1
             self._away += len(sealed.items)
-            calls, self._newcomers = self._newcomers, 0
-            self._lull.went(calls)
+            calls = self._lull.went()
             # In a context of its own: it must not end with the deadline of one of its callers.
             task = asyncio.create_task(self._flush(sealed, calls), context=Context())
             self._tasks.add(task)

@@ -23,8 +23,8 @@ class Crowd:
 
     def _go(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._lull.went(len(waiting))
+        count = self._lull.went()
         for going in waiting:
             if not going.done():
                 going.set_result(None)
-        self._lull.answered(len(waiting))
+        self._lull.answered(count)

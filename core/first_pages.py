@@ -22,7 +22,7 @@ from core.values import value
 
 _REST_S: Final = 0.006
 """How long those who ask right after a crowd wait for others at most. Answers that leave together
-are sent, and read, with fewer steps each."""
+cost less each, the worker as well as whoever reads them."""
 
 _Page = KeptAnswer[EntryPage]
 _Key = tuple[int, int, RankMode]

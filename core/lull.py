@@ -72,11 +72,12 @@ class Lull:
         if self._count:
             self._begin()
 
-    def went(self, count: int) -> None:
-        """Says how many callers went together."""
+    def went(self) -> int:
+        """All who have come went together; how many those were."""
+        count, self._count = self._count, 0
         self._crowd_s = time.monotonic() if count >= _CROWD_MIN else -inf
-        self._count = 0
         self._enough = inf
+        return count
 
     def _begin(self) -> None:
         self._came = True

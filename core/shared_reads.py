@@ -94,10 +94,8 @@ class Gathering(Generic[_Item, _Answer]):
         if crowd is not self._crowd:
             return
         self._crowd = None
-        count = len(crowd.items)
-        self._lull.went(count)
         task = asyncio.get_running_loop().create_task(self._bring(crowd), context=crowd.context)
-        self._away[task] = count
+        self._away[task] = self._lull.went()
         task.add_done_callback(self._back)
 
     def _back(self, task: asyncio.Task[None]) -> None:

@@ -18,10 +18,9 @@ def others_waiting() -> Iterator[None]:
     """Meanwhile the other threads of this process, and those that they start, take no processor
     away from a thread that runs: they wait for a free one, or for their turn.
 
-    Those of gRPC are woken for every message. Where all processors are busy, each time one of them
-    interrupts the event loop, which has other messages to do, and does a single one; when it has to
-    wait, it finds several. Nothing happens but on Linux, nor where an operator has given this
-    thread or the others a policy of their own.
+    Those of gRPC are woken for what comes in. Where all processors are busy, they would interrupt
+    the event loop each time; when they have to wait, more may have come. Nothing happens but on
+    Linux, nor where an operator has given this thread or the others a policy of their own.
     """
     if sys.platform != "linux" or os.sched_getscheduler(0) != os.SCHED_OTHER:
         yield

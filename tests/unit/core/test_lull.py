@@ -35,7 +35,7 @@ async def test_who_comes_alone_waits_for_turns_and_no_timer(
     """Not even where the last who went were a few."""
     acts = _Acts()
     lull = Lull(acts, rest_s=0.005)
-    lull.went(7)
+    assert await _went(lull, 7) == 7
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", _no_timer)
 
     lull.come()
@@ -43,26 +43,26 @@ async def test_who_comes_alone_waits_for_turns_and_no_timer(
     while lull.waiting:
         await _turns(1)
 
-    assert acts.count == 1
+    assert acts.count == 2
 
 
 async def test_who_comes_right_after_a_crowd_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """However idle the loop is, and whoever comes meanwhile goes with them."""
     acts = _Acts()
     lull = Lull(acts, rest_s=0.005)
+    await _went(lull, 8)
     timers = _held_timers(monkeypatch)
-    lull.went(8)
 
     lull.come()
     await _turns(10)
     lull.come()
     await _turns(10)
 
-    assert (acts.count, lull.waiting) == (0, True)
+    assert (acts.count, lull.waiting) == (1, True)
     (timer,) = timers
     assert timer.wait_s == 0.005
     timer.callback()
-    assert (acts.count, lull.waiting) == (1, False)
+    assert (acts.count, lull.waiting) == (2, False)
 
 
 async def test_nobody_waits_when_most_of_those_answered_are_back(
@@ -71,20 +71,20 @@ async def test_nobody_waits_when_most_of_those_answered_are_back(
     """Seven of eight, beside the one that was there; who comes in the same turn goes as well."""
     acts = _Acts()
     lull = Lull(acts, rest_s=0.005)
+    await _went(lull, 8)
     timers = _held_timers(monkeypatch)
-    lull.went(8)
     lull.come()
 
     lull.answered(8)
     for _ in range(6):
         lull.come()
     await _turns(5)
-    assert (acts.count, len(timers)) == (0, 1)
+    assert (acts.count, len(timers)) == (1, 1)
     lull.come()
     assert lull.waiting
     await _turns(1)
 
-    assert (acts.count, lull.waiting, timers[0].cancelled) == (1, False, True)
+    assert (acts.count, lull.waiting, timers[0].cancelled) == (2, False, True)
 
 
 async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,13 +94,22 @@ async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     timers = _held_timers(monkeypatch)
     now_s = [100.0]
     monkeypatch.setattr("core.lull.time.monotonic", lambda: now_s[0])
-    lull.went(30)
+    await _went(lull, 30)
 
     now_s[0] += 0.06
     lull.come()
     await _turns(5)
 
-    assert (acts.count, timers) == (1, [])
+    assert (acts.count, timers) == (2, [])
+
+
+async def _went(lull: Lull, count: int) -> int:
+    """So many come and go together."""
+    for _ in range(count):
+        lull.come()
+    while lull.waiting:
+        await _turns(1)
+    return lull.went()
 
 
 @dataclass

@@ -40,6 +40,24 @@ async def test_only_what_is_overdue_is_cancelled() -> None:
     assert await again == "spent"
 
 
+async def test_each_is_cancelled_in_its_time() -> None:
+    """Whatever has expired before, and whatever order they came in."""
+    overdue, entered = Overdue(), []
+    start_s = time.monotonic()
+    tasks = [
+        asyncio.create_task(_limited(overdue, start_s + wait_s, entered))
+        for wait_s in (0.06, 0.02, 0.1)
+    ]
+
+    ends_s = {}
+    for place in (1, 0, 2):
+        assert await tasks[place] == "spent"
+        ends_s[place] = time.monotonic() - start_s
+    assert ends_s[1] >= 0.02
+    assert ends_s[0] >= 0.06
+    assert ends_s[2] >= 0.1
+
+
 async def test_a_cancel_from_outside_wins() -> None:
     """A call that is both overdue and cancelled counts as cancelled."""
     overdue, entered = Overdue(), []
