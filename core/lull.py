@@ -32,8 +32,8 @@ class Lull:
     paid once.
 
     Who comes right after a crowd waits for `rest_s`, however idle the loop is: it has idle moments
-    also while the machine is busy, and callers are on their way to it then. When most of those who
-    were answered last are there again, nobody waits any longer.
+    also while the machine is busy, and callers are on their way to it then. The time begins again
+    when a crowd is answered, and ends when most of those are there again.
     """
 
     def __init__(self, act: Callable[[], object], *, rest_s: float) -> None:
@@ -66,10 +66,13 @@ class Lull:
 
     def answered(self, count: int) -> None:
         """So many of those who went are answered, and may be followed by others at once, with
-        whom those go that have come meanwhile.
+        whom those go that have come meanwhile. A crowd gets all the time for it from now on.
         """
         self._enough = self._count + _MOST * count
-        if self._count:
+        if self._timer is not None and count >= _CROWD_MIN:
+            self._timer.cancel()
+            self._rest()
+        elif self._count:
             self._begin()
 
     def went(self) -> int:
@@ -86,11 +89,13 @@ class Lull:
         self._looking = True
         self._quiet = 0
         self._first_s = self._last_s = time.monotonic()
-        loop = asyncio.get_running_loop()
         if self._first_s - self._crowd_s < _LATELY_S:
-            self._timer = loop.call_later(self._rest_s, self._end)
+            self._rest()
         else:
-            loop.call_soon(self._look)
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _rest(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._rest_s, self._end)
 
     def _look(self) -> None:
         now_s = time.monotonic()

@@ -79,12 +79,32 @@ async def test_nobody_waits_when_most_of_those_answered_are_back(
     for _ in range(6):
         lull.come()
     await _turns(5)
-    assert (acts.count, len(timers)) == (1, 1)
+    assert (acts.count, lull.waiting) == (1, True)
     lull.come()
     assert lull.waiting
     await _turns(1)
 
-    assert (acts.count, lull.waiting, timers[0].cancelled) == (2, False, True)
+    assert (acts.count, lull.waiting, timers[-1].cancelled) == (2, False, True)
+
+
+async def test_a_crowd_that_is_answered_gets_all_the_time_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not what is left of the time of one who came while it was away; a few do not."""
+    acts = _Acts()
+    lull = Lull(acts, rest_s=0.005)
+    await _went(lull, 8)
+    timers = _held_timers(monkeypatch)
+    lull.come()
+
+    lull.answered(7)
+    assert len(timers) == 1
+    lull.answered(8)
+
+    assert [timer.cancelled for timer in timers] == [True, False]
+    assert timers[1].wait_s == 0.005
+    timers[1].callback()
+    assert (acts.count, lull.waiting) == (2, False)
 
 
 async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
