@@ -1,4 +1,4 @@
-"""The product on this machine: embedded stores as they come, and `standings serve` before them."""
+"""The product on this machine: stores of its own, and `standings serve` before them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ _WHOLE_S: Final = 30.0
 _BUILD_S: Final = 1800.0
 _LOOK_S: Final = 0.1
 _RAW_DATABASE: Final = "raw"
+POSTGRES_SETTINGS: Final[Mapping[str, str]] = {
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+}
+"""As deploy/compose has them, for the floor as well. The buffers that PostgreSQL comes with hold
+less than a board of a million entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,9 @@ class Deployment:
     def __init__(self, directory: Path, form: Form) -> None:
         self._directory = directory
         self._form = form
-        self.stack = EmbeddedStack(directory / "stores", engine=form.engine)
+        self.stack = EmbeddedStack(
+            directory / "stores", engine=form.engine, postgres_settings=POSTGRES_SETTINGS
+        )
         public, admin, metrics = free_ports(3)
         self.address = f"{LOOPBACK}:{public}"
         self._admin_address = f"{LOOPBACK}:{admin}"

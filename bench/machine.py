@@ -21,12 +21,13 @@ def machine_of(ghz: Path) -> Mapping[str, str]:
     }
 
 
-def stores_of(engine: Engine | None) -> Mapping[str, str]:
-    """The embedded stores, as their programs call themselves."""
+def stores_of(engine: Engine | None, postgres_settings: Mapping[str, str]) -> Mapping[str, str]:
+    """The embedded stores, as their programs call themselves, and how they are set."""
     redis, postgres = find_redis(engine), find_postgres() / "postgres"
     return {
         "stores": f"{'Valkey' if is_valkey(engine) else 'Redis'} {_version(redis)},"
-        f" PostgreSQL {_version(postgres)}"
+        f" PostgreSQL {_version(postgres)}",
+        "postgres": ", ".join(f"{name} {value}" for name, value in postgres_settings.items()),
     }
 
 

@@ -24,7 +24,7 @@ from bench.boards import (
     token_of,
 )
 from bench.contract import write_protoset
-from bench.deployment import Deployment, Form
+from bench.deployment import POSTGRES_SETTINGS, Deployment, Form
 from bench.driving import Measure
 from bench.errors import BenchFailed
 from bench.figures import Facts, Results
@@ -73,7 +73,8 @@ async def play(wanted: Wanted) -> Results:
     with tempfile.TemporaryDirectory(prefix="standings-bench-") as name:
         folder = Path(name)
         try:
-            about = {**machine_of(program), **stores_of(form.engine), **_about(plan)}
+            stores = stores_of(form.engine, POSTGRES_SETTINGS)
+            about = {**machine_of(program), **stores, **_about(plan)}
             async with Deployment(folder, form) as deployment:
                 wanted.echo(f"the server is ready after {deployment.ready_s:.2f} s")
                 results = await _measured(deployment, wanted, program, folder)

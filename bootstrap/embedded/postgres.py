@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from bootstrap.embedded.binaries import server_version
@@ -34,16 +36,25 @@ class EmbeddedPostgres:
     """A PostgreSQL server of this process.
 
     The data lives in `directory`/postgres and outlives the server. Connections need the password
-    that `dsn` carries: on a shared machine the loopback interface is everybody's.
+    that `dsn` carries: on a shared machine the loopback interface is everybody's. `settings` are
+    PostgreSQL's own, by name.
     """
 
-    def __init__(self, directory: Path, bin_directory: Path, *, fsync: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        bin_directory: Path,
+        *,
+        fsync: bool = True,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._directory = directory.absolute()
         self._data = self._directory / "postgres"
         self._log = self._directory / "postgres.log"
         self._password_file = self._directory / "postgres.password"
         self._bin = bin_directory
         self._fsync = fsync
+        self._settings = settings
         self._identity = "same"
         self._port: int | None = None
         self._child: Child | None = None
@@ -174,6 +185,7 @@ class EmbeddedPostgres:
             "timezone": "UTC",
             "fsync": "on" if self._fsync else "off",
             "full_page_writes": "on" if self._fsync else "off",
+            **self._settings,
         }
         arguments = [str(self._bin / "postgres"), "-D", str(self._data)]
         for name, value in settings.items():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import Mapping
 from io import TextIOWrapper
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from bootstrap.embedded.binaries import Engine, find_postgres, find_redis
@@ -32,13 +33,17 @@ class EmbeddedStack:
         redis_binary: Path | None = None,
         postgres_bin: Path | None = None,
         fsync: bool = True,
+        postgres_settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._directory = directory.absolute()
         self._lock: TextIOWrapper | None = None
         program = find_redis(engine, setting=redis_binary)
         self.redis = EmbeddedRedisCluster(self._directory, program)
         self.postgres = EmbeddedPostgres(
-            self._directory, find_postgres(setting=postgres_bin), fsync=fsync
+            self._directory,
+            find_postgres(setting=postgres_bin),
+            fsync=fsync,
+            settings=postgres_settings,
         )
 
     @property

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from jsonschema.validators import validator_for
 
+from bench.deployment import POSTGRES_SETTINGS
 from bootstrap.exposure import check_exposure
 from bootstrap.settings import Settings
 
@@ -158,6 +159,14 @@ def test_with_tls_callers_are_asked_who_they_are(secrets: Path) -> None:
     named = {value.removeprefix(SECRETS) for value in server["environment"].values()}
     assert named >= set(server["secrets"])
     assert WITH_TLS["secrets"].keys() == set(server["secrets"])
+
+
+def test_the_benchmark_has_the_same_postgresql() -> None:
+    """What it measures is what is shipped."""
+    shipped = (FOLDER / "postgres/postgresql.conf").read_text(encoding="utf-8").splitlines()
+
+    for name, value in POSTGRES_SETTINGS.items():
+        assert f"{name} = {value}" in shipped
 
 
 def test_secrets_are_made_once(secrets: Path) -> None:
