@@ -161,7 +161,7 @@ class SubmissionBatcher:
         self._flushes = 0
         self._away = 0
         self._unsettled = 0
-        self._lull = Lull(self._kick, rest_s=_REST_S)
+        self._lull = Lull(self._kick, rest_s=_REST_S, anew=True)
         self._sealing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -22,6 +22,9 @@ _LATELY_S: Final = 0.05
 """How long after a crowd more are expected. Who comes alone after that waits for nobody."""
 _MOST: Final = 7 / 8
 """Of those who were answered: the others may not come again, or late."""
+_IN_VAIN_MAX: Final = 3
+"""So many crowds in a row that did not come again in time are no slow moment: callers that do not
+wait for answers before they send more."""
 
 
 class Lull:
@@ -32,16 +35,20 @@ class Lull:
     paid once.
 
     Who comes right after a crowd waits for `rest_s`, however idle the loop is: it has idle moments
-    also while the machine is busy, and callers are on their way to it then. The time begins again
-    when a crowd is answered, and ends when most of those are there again.
+    also while the machine is busy, and callers are on their way to it then. When most of those who
+    were answered last are there again, nobody waits any longer. `anew`: the time begins anew when a
+    crowd is answered, as long as crowds come again in it.
     """
 
-    def __init__(self, act: Callable[[], object], *, rest_s: float) -> None:
+    def __init__(self, act: Callable[[], object], *, rest_s: float, anew: bool = False) -> None:
         self._act = act
         self._rest_s = rest_s
+        self._anew = anew
         self._crowd_s = -inf
         self._looking = False
         self._timer: asyncio.TimerHandle | None = None
+        self._in_vain = 0
+        """How often in a row the time was over before most were there."""
         self._came = False
         self._count = 0
         self._enough = inf
@@ -61,15 +68,18 @@ class Lull:
         if self._timer is not None and self._count >= self._enough:
             self._timer.cancel()
             self._timer = None
+            self._in_vain = 0
             # Who comes in the same turn goes as well.
             asyncio.get_running_loop().call_soon(self._end)
 
     def answered(self, count: int) -> None:
         """So many of those who went are answered, and may be followed by others at once, with
-        whom those go that have come meanwhile. A crowd gets all the time for it from now on.
+        whom those go that have come meanwhile. A crowd that is waited for anew gets all the time
+        from now on, unless the last ones did not come again in theirs.
         """
         self._enough = self._count + _MOST * count
-        if self._timer is not None and count >= _CROWD_MIN:
+        anew = self._anew and count >= _CROWD_MIN and self._in_vain < _IN_VAIN_MAX
+        if self._timer is not None and anew:
             self._timer.cancel()
             self._rest()
         elif self._count:
@@ -95,7 +105,11 @@ class Lull:
             asyncio.get_running_loop().call_soon(self._look)
 
     def _rest(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._rest_s, self._end)
+        self._timer = asyncio.get_running_loop().call_later(self._rest_s, self._rested)
+
+    def _rested(self) -> None:
+        self._in_vain += 1
+        self._end()
 
     def _look(self) -> None:
         now_s = time.monotonic()

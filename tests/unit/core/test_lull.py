@@ -87,12 +87,12 @@ async def test_nobody_waits_when_most_of_those_answered_are_back(
     assert (acts.count, lull.waiting, timers[-1].cancelled) == (2, False, True)
 
 
-async def test_a_crowd_that_is_answered_gets_all_the_time_to_come_again(
+async def test_the_time_begins_anew_when_a_crowd_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not what is left of the time of one who came while it was away; a few do not."""
+    """It is not what is left of the time of one who came meanwhile; for a few it is."""
     acts = _Acts()
-    lull = Lull(acts, rest_s=0.005)
+    lull = Lull(acts, rest_s=0.005, anew=True)
     await _went(lull, 8)
     timers = _held_timers(monkeypatch)
     lull.come()
@@ -105,6 +105,27 @@ async def test_a_crowd_that_is_answered_gets_all_the_time_to_come_again(
     assert timers[1].wait_s == 0.005
     timers[1].callback()
     assert (acts.count, lull.waiting) == (2, False)
+
+
+async def test_the_time_does_not_begin_anew_for_callers_who_do_not_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three crowds in a row that were waited for in vain; one that came in time makes it good."""
+    lull = Lull(_Acts(), rest_s=0.005, anew=True)
+    await _went(lull, 8)
+    timers = _held_timers(monkeypatch)
+
+    for _ in range(3):
+        assert _waits_anew(lull, timers)
+        timers[-1].callback()
+        lull.went()
+    assert not _waits_anew(lull, timers)
+    for _ in range(7):
+        lull.come()
+    await _turns(1)
+    lull.went()
+
+    assert _waits_anew(lull, timers)
 
 
 async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +142,15 @@ async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     await _turns(5)
 
     assert (acts.count, timers) == (2, [])
+
+
+def _waits_anew(lull: Lull, timers: list[_Timer]) -> bool:
+    """Whether the time of a crowd that is there begins anew when another one is answered."""
+    for _ in range(8):
+        lull.come()
+    before = len(timers)
+    lull.answered(8)
+    return len(timers) > before
 
 
 async def _went(lull: Lull, count: int) -> int:
