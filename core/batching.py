@@ -281,11 +281,11 @@ class SubmissionBatcher:
             return
         for place, item in enumerate(sealed.items):
             outcome = result.results[place]
-            if isinstance(outcome, Recorded):
-                shard = (outcome.season.number, shard_of(item.submission.user_id))
-                self._settle(item, Settled(outcome, indexed=shard not in missed))
-            else:
+            if isinstance(outcome, StandingsError):
                 self._settle(item, outcome)
+                continue
+            shard = missed and (outcome.season.number, shard_of(item.submission.user_id))
+            self._settle(item, Settled(outcome, not missed or shard not in missed))
         self._pace.note(loop.time() - began_s)
 
     async def _record_and_release(self, sealed: Sealed[_Waiting]) -> FlushResult:
@@ -372,9 +372,11 @@ class SubmissionBatcher:
             item.call.settled.exception()
 
 
-def _writes(sealed: Sealed[_Waiting], result: FlushResult) -> Iterable[tuple[Board, Recorded]]:
+def _writes(sealed: Sealed[_Waiting], result: FlushResult) -> Sequence[tuple[Board, Recorded]]:
     """What a flush recorded, each with the board that it was recorded for."""
-    for place, item in enumerate(sealed.items):
-        outcome = result.results[place]
-        if isinstance(outcome, Recorded):
-            yield item.board, outcome
+    items = sealed.items
+    return [
+        (items[place].board, outcome)
+        for place, outcome in result.results.items()
+        if isinstance(outcome, Recorded)
+    ]

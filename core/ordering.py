@@ -15,7 +15,7 @@ The index keeps per user an *item*: `user_id (8) | value (36)`, where
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +49,7 @@ END: Final = b"\xff" * RESULT_BYTES + _BEHIND
 _ACHIEVE_BITS: Final = 46
 _ACHIEVE_MASK: Final = (1 << _ACHIEVE_BITS) - 1
 _UINT64_MASK: Final = 2**64 - 1
+_ASCENDING: Final = INT64_MIN
 _FOUR = struct.Struct(">QQQQ")
 _TWO = struct.Struct(">QQ")
 
@@ -73,6 +74,15 @@ class Ordering:
         return _TWO.pack(
             (score ^ self.score_mask) & _UINT64_MASK, (subscore ^ self.subscore_mask) & _UINT64_MASK
         )
+
+    def first_result(self, results: Collection[tuple[int, int]]) -> bytes:
+        """The smallest of some results, each (score, subscore); there must be one."""
+        ascending = [mask == _ASCENDING for mask in (self.score_mask, self.subscore_mask)]
+        if all(ascending):
+            return self.result(*min(results))
+        if not any(ascending):
+            return self.result(*max(results))
+        return min(self.result(score, subscore) for score, subscore in results)
 
     def behind(self, score: int, subscore: int) -> bytes:
         """The point after all entries with this (score, subscore)."""
@@ -113,7 +123,7 @@ class Ordering:
 
 def mask_of(order: SortOrder) -> int:
     """The XOR mask of a direction, as a signed 64-bit number (PostgreSQL's bigint)."""
-    return INT64_MIN if order is SortOrder.ASCENDING else INT64_MAX
+    return _ASCENDING if order is SortOrder.ASCENDING else INT64_MAX
 
 
 def cutoff_bytes_of(mode: RankMode) -> int:

@@ -27,6 +27,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from core.ordering import RESULT_BYTES, Item, Ordering, decode_item
@@ -153,28 +154,27 @@ class OwnWrites:
         A duplicate counts as a write: what the first one did may be in no cached answer yet. A
         hidden user's new entry is none that anybody counts.
         """
-        unseen = set()
-        for change in changes:
-            self._keep(change)
-            if change.item[_STATE] >= _NOT_LIVE:
-                unseen.add((change.season_number, int.from_bytes(change.item[:8], "big")))
-        orders: dict[int, Ordering] = {}
-        noted: dict[int, tuple[bytes, int]] = {}
+        unseen = self._keep(changes)
+        touched: dict[int, _Touched] = {}
         for board, recorded in writes:
             if not recorded.touches_index:
                 continue
-            order = orders.get(board.number)
-            if order is None:
-                order = orders[board.number] = Ordering.of(board.spec)
+            entry, previous = recorded.entry, recorded.previous
             number = recorded.season.number
-            touched, added = noted.get(number, (EVERY_RESULT, 0))
-            new = recorded.previous is None and recorded.outcome is Outcome.APPLIED
-            if new and recorded.entry is not None and unseen:
-                new = (number, recorded.entry.user_id) not in unseen
-            noted[number] = (min(touched, _touched(order, recorded)), added + new)
+            season = touched.get(number)
+            if season is None:
+                season = touched[number] = _Touched(Ordering.of(board.spec))
+            if entry is None:
+                season.all = True
+                continue
+            season.results.append((entry.score, entry.subscore))
+            if previous is not None:
+                season.results.append((previous.score, previous.subscore))
+            elif recorded.outcome is Outcome.APPLIED and (number, entry.user_id) not in unseen:
+                season.added += 1
         self.missed(missed)
-        for number, (touched, added) in noted.items():
-            self.wrote(number, touched, added)
+        for number, season in touched.items():
+            self.wrote(number, season.first(), season.added)
 
     def missed(self, season_numbers: Collection[int]) -> None:
         """Notes that the index has not taken a write to these seasons."""
@@ -242,27 +242,38 @@ class OwnWrites:
         self._seasons[season_number] = season
         return season
 
-    def _keep(self, change: IndexChange) -> None:
-        item = change.item
-        key = (change.season_number, int.from_bytes(item[:8], "big"))
-        known = self._items.pop(key, None)
-        if known is not None and known[_REVISION] > item[_REVISION]:
-            # Flushes of one user are recorded in order, but may end in another.
-            item = known
-        self._items[key] = item
-        if len(self._items) > self._users_max:
-            del self._items[next(iter(self._items))]
+    def _keep(self, changes: Iterable[IndexChange]) -> Collection[tuple[int, int]]:
+        """Keeps the newest entries; returns the season and user of those that are not live."""
+        items, unseen = self._items, set()
+        for change in changes:
+            item = change.item
+            key = (change.season_number, int.from_bytes(item[:8], "big"))
+            if item[_STATE] >= _NOT_LIVE:
+                unseen.add(key)
+            known = items.pop(key, None)
+            if known is not None and known[_REVISION] > item[_REVISION]:
+                # Flushes of one user are recorded in order, but may end in another.
+                item = known
+            items[key] = item
+        for key in list(islice(items, max(0, len(items) - self._users_max))):
+            del items[key]
+        return unseen
 
 
-def _touched(order: Ordering, recorded: Recorded) -> bytes:
-    """The smallest result that a submission moved an entry from or to."""
-    entry, previous = recorded.entry, recorded.previous
-    if entry is None:
-        return b""
-    result = order.result(entry.score, entry.subscore)
-    if previous is None:
-        return result
-    return min(result, order.result(previous.score, previous.subscore))
+@dataclass(slots=True)
+class _Touched:
+    """The results that a flush moved entries of a season from or to; `all`: also some that nobody
+    knows. `added`: how many entries are new.
+    """
+
+    order: Ordering
+    results: list[tuple[int, int]] = field(default_factory=list)
+    added: int = 0
+    all: bool = False
+
+    def first(self) -> bytes:
+        """The smallest of them."""
+        return b"" if self.all else self.order.first_result(self.results)
 
 
 def age_ms(began_s: float, now_s: float) -> int:

@@ -42,8 +42,11 @@ class _Asked:
 
 @dataclass(slots=True)
 class _Done:
-    """A submission that is recorded, and what is known of it so far."""
+    """A submission that is recorded and asks for more, and what is known of it so far; `place`
+    among the results.
+    """
 
+    place: int
     asked: _Asked
     recorded: Recorded
     indexed: bool
@@ -122,25 +125,29 @@ class SubmitScores:
         settled: Awaitable[Sequence[Settled | StandingsError]],
     ) -> SubmitResults:
         outcomes = iter(await settled)
-        results: list[_Done | StandingsError] = []
+        results: list[SubmitResult | StandingsError] = []
+        writes: list[tuple[int, int, int]] = []
+        more: list[_Done] = []
         for entry in entries:
-            outcome = entry if isinstance(entry, StandingsError) else next(outcomes)
-            if isinstance(entry, _Asked) and isinstance(outcome, Settled):
-                results.append(_Done(entry, outcome.recorded, outcome.indexed))
-            elif isinstance(outcome, StandingsError):
+            if isinstance(entry, StandingsError):
+                results.append(entry)
+                continue
+            outcome = next(outcomes)
+            if isinstance(outcome, StandingsError):
                 results.append(outcome)
-        done = [result for result in results if isinstance(result, _Done)]
-        await self._fill_indexed(done)
-        await self._fill_ranks([item for item in done if item.asked.submission.return_rank])
-        return SubmitResults(
-            results=[
-                result
-                if isinstance(result, StandingsError)
-                else SubmitResult(result.recorded, indexed=result.indexed, rank=result.rank)
-                for result in results
-            ],
-            consistency_token=self._token(done),
-        )
+                continue
+            submission, recorded = entry.submission, outcome.recorded
+            again = recorded.outcome is Outcome.DUPLICATE and recorded.touches_index
+            if again or submission.return_rank:
+                more.append(_Done(len(results), entry, recorded, outcome.indexed))
+            results.append(SubmitResult(recorded, outcome.indexed))
+            writes.append((recorded.season.number, recorded.xid, shard_of(submission.user_id)))
+        if more:
+            await self._fill_indexed(more)
+            await self._fill_ranks([done for done in more if done.asked.submission.return_rank])
+            for done in more:
+                results[done.place] = SubmitResult(done.recorded, done.indexed, done.rank)
+        return SubmitResults(results, self.reading.signer.consistency(merge_writes(writes)))
 
     async def _fill_indexed(self, done: Iterable[_Done]) -> None:
         """Whether the index shows what duplicates changed in the past; a round trip for all."""
@@ -195,13 +202,6 @@ class SubmitScores:
             for item in group:
                 if item.user_id in ranks:
                     item.rank = ranks[item.user_id][1]
-
-    def _token(self, done: Iterable[_Done]) -> str:
-        return self.reading.signer.consistency(
-            merge_writes(
-                (item.recorded.season.number, item.recorded.xid, item.shard) for item in done
-            )
-        )
 
 
 def _admitted(submission: Submission, board: Board) -> _Asked | StandingsError:

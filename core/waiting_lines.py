@@ -7,7 +7,7 @@ one hot user, sealing a flush costs no more than the flush is long.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
@@ -44,7 +44,7 @@ class Sealed(Generic[ItemT]):
     """
 
     items: list[ItemT] = field(default_factory=list)
-    keys: Counter[Hashable] = field(default_factory=Counter)
+    keys: dict[Hashable, int] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
     gone: list[ItemT] = field(default_factory=list)
 
@@ -84,6 +84,8 @@ class WaitingLines(Generic[ItemT]):
         as the next flush can take; they make way for the others when they are back.
         """
         self._in_flight.difference_update(sealed.keys, sealed.ids)
+        if not self._parked:
+            return
         for name in (*sealed.keys, *sealed.ids):
             parked = self._parked.get(name)
             if parked is None:
@@ -94,22 +96,29 @@ class WaitingLines(Generic[ItemT]):
                 del self._parked[name]
 
     def _take(self, source: Hashable, sealed: Sealed[ItemT]) -> None:
-        line = self._lines[source]
-        while line and len(sealed.items) < FLUSH_SIZE_MAX:
-            if line[0].gone:
-                gone = line.popleft()
-                sealed.gone.append(gone)
-                self._make_way(gone.key, sealed)
-                self._make_way(gone.submission_id, sealed)
+        line, in_flight = self._lines[source], self._in_flight
+        items, keys, ids = sealed.items, sealed.keys, sealed.ids
+        while line and len(items) < FLUSH_SIZE_MAX:
+            item = line[0]
+            key, submission_id = item.key, item.submission_id
+            if item.gone:
+                sealed.gone.append(line.popleft())
+                self._make_way(key, sealed)
+                self._make_way(submission_id, sealed)
                 continue
-            obstacle = self._obstacle(line[0], sealed)
+            # Something that comes back with a flush.
+            obstacle = None
+            count = keys.get(key, 0)
+            if count == WAVES_MAX or key in in_flight:
+                obstacle = key
+            elif submission_id in ids or submission_id in in_flight:
+                obstacle = submission_id
             if obstacle is not None:
                 self._parked.setdefault(obstacle, deque()).append(source)
                 return
-            item = line.popleft()
-            sealed.items.append(item)
-            sealed.keys[item.key] += 1
-            sealed.ids.add(item.submission_id)
+            items.append(line.popleft())
+            keys[key] = count + 1
+            ids.add(submission_id)
         if line:
             # To the end, so that a long line does not keep the others waiting.
             self._ready.append(source)
@@ -120,11 +129,3 @@ class WaitingLines(Generic[ItemT]):
         """Lets those go on who wait for what will not go now, and so not come back either."""
         if name not in self._in_flight and name not in sealed.keys and name not in sealed.ids:
             self._ready.extend(self._parked.pop(name, ()))
-
-    def _obstacle(self, item: ItemT, sealed: Sealed[ItemT]) -> Hashable | None:
-        """What the item has to wait for: something that comes back with a flush."""
-        if item.key in self._in_flight or sealed.keys[item.key] == WAVES_MAX:
-            return item.key
-        if item.submission_id in self._in_flight or item.submission_id in sealed.ids:
-            return item.submission_id
-        return None

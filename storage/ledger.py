@@ -142,18 +142,17 @@ class PostgresLedger:
                 first = await self._first_outcomes(known)
             except StandingsError as error:
                 first = error
+        results, changes = result.results, result.changes
         for item, row in rows:
             if row.refusal != "known":
-                result.results[item.place] = outcome_of(item, row)
+                results[item.place] = outcome_of(item, row)
             elif isinstance(first, StandingsError):
-                result.results[item.place] = first
+                results[item.place] = first
             else:
-                stored = first[item.submission.submission_id]
-                result.results[item.place] = duplicate_of(item, stored)
+                results[item.place] = duplicate_of(item, first[item.submission.submission_id])
             if row.item is not None:
-                result.changes.setdefault(row.xid, []).append(
-                    IndexChange(row.season_no, shard_of(item.submission.user_id), row.item)
-                )
+                change = IndexChange(row.season_no, shard_of(item.submission.user_id), row.item)
+                changes.setdefault(row.xid, []).append(change)
 
     async def _transact(
         self, arrival: _Arrival, placed: Sequence[Placed], *, patient: bool

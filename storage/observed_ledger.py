@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.ports import Flush, FlushResult, Ledger
-from core.types import Recorded, Standing
+from core.types import Outcome, Recorded, Standing
 from storage import metrics
 
 
@@ -29,11 +30,16 @@ class ObservedLedger:
         result = await self.ledger.record(flush, arrived)
         metrics.FLUSH_SECONDS.observe(time.monotonic() - start_s)
         metrics.FLUSH_SIZE.observe(len(flush.placed))
-        for outcome in result.results.values():
-            if isinstance(outcome, Recorded):
-                metrics.OUTCOMES[outcome.outcome].inc()
+        # By kind: to count each by itself costs as much as to record it does here.
+        kinds = Counter(
+            outcome.outcome if isinstance(outcome, Recorded) else outcome.reason
+            for outcome in result.results.values()
+        )
+        for kind, count in kinds.items():
+            if isinstance(kind, Outcome):
+                metrics.OUTCOMES[kind].inc(count)
             else:
-                metrics.SUBMISSIONS.labels(outcome.reason.lower()).inc()
+                metrics.SUBMISSIONS.labels(kind.lower()).inc(count)
         return result
 
     async def standings(
