@@ -20,8 +20,6 @@ _CROWD_MIN: Final = 8
 """So many who went together are a crowd. Fewer are not worth that others wait."""
 _LATELY_S: Final = 0.05
 """How long after a crowd more are expected. Who comes alone after that waits for nobody."""
-_MOST: Final = 7 / 8
-"""Of those who were answered: the others may not come again, or late."""
 _IN_VAIN_MAX: Final = 3
 """So many crowds in a row that did not come again in time are no slow moment: callers that do not
 wait for answers before they send more."""
@@ -77,7 +75,7 @@ class Lull:
         whom those go that have come meanwhile. A crowd that is waited for anew gets all the time
         from now on, unless the last ones did not come again in theirs.
         """
-        self._enough = self._count + _MOST * count
+        self._enough = self._count + _most_of(count)
         anew = self._anew and count >= _CROWD_MIN and self._in_vain < _IN_VAIN_MAX
         if self._timer is not None and anew:
             self._timer.cancel()
@@ -126,3 +124,10 @@ class Lull:
         self._looking = False
         self._timer = None
         self._act()
+
+
+def _most_of(count: int) -> int:
+    """How many of those who were answered are waited for: others may not come again, or late. All
+    but one of sixteen; of eight or more not the last one.
+    """
+    return count - max(count // 16, min(count // 8, 1))

@@ -67,8 +67,12 @@ class Pool:
 
     def require(self) -> None:
         """Raises LedgerUnavailable while no call would be let through."""
-        with translated():
+        try:
             self._guard.require()
+        except CircuitOpen:
+            # In here, because it is asked for each call, and nearly never raises.
+            with translated():
+                raise
 
     def patience_s(self, timeout_s: float) -> float:
         """A time limit, and by how much it has to be longer because we are late ourselves."""

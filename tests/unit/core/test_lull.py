@@ -87,6 +87,27 @@ async def test_nobody_waits_when_most_of_those_answered_are_back(
     assert (acts.count, lull.waiting, timers[-1].cancelled) == (2, False, True)
 
 
+@pytest.mark.parametrize(("answered", "waited_for"), [(7, 7), (8, 7), (31, 30), (32, 30), (64, 60)])
+async def test_most_are_all_but_one_of_sixteen(
+    monkeypatch: pytest.MonkeyPatch, answered: int, waited_for: int
+) -> None:
+    """And but one of eight or more."""
+    acts = _Acts()
+    lull = Lull(acts, rest_s=0.005)
+    await _went(lull, 64)
+    _held_timers(monkeypatch)
+
+    lull.answered(answered)
+    for _ in range(waited_for - 1):
+        lull.come()
+    await _turns(5)
+    assert lull.waiting
+    lull.come()
+    await _turns(1)
+
+    assert (acts.count, lull.waiting) == (2, False)
+
+
 async def test_the_time_begins_anew_when_a_crowd_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
