@@ -14,6 +14,7 @@ The index keeps per user an *item*: `user_id (8) | value (36)`, where
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Ordering:
     @classmethod
     def of(cls, spec: BoardSpec) -> Ordering:
         """The ordering of a board."""
-        return cls(mask_of(spec.sort_order), mask_of(spec.subscore_sort_order))
+        return _ORDERINGS[spec.sort_order, spec.subscore_sort_order]
 
     def result(self, score: int, subscore: int) -> bytes:
         """The 16-byte prefix of every key with this (score, subscore)."""
@@ -124,6 +125,11 @@ class Ordering:
 def mask_of(order: SortOrder) -> int:
     """The XOR mask of a direction, as a signed 64-bit number (PostgreSQL's bigint)."""
     return _ASCENDING if order is SortOrder.ASCENDING else INT64_MAX
+
+
+_ORDERINGS: Final = {
+    orders: Ordering(*map(mask_of, orders)) for orders in itertools.product(SortOrder, repeat=2)
+}
 
 
 def cutoff_bytes_of(mode: RankMode) -> int:

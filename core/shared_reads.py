@@ -41,8 +41,9 @@ class _Crowd(Generic[_Item, _Answer]):
     """Those who ask together, and the call of theirs that has the most time."""
 
     ask: ReadTogether[_Item, _Answer]
-    answer: asyncio.Future[_Answer | ShardsMissing]
     items: dict[_Item, None] = field(default_factory=dict)
+    waiting: list[asyncio.Future[_Answer]] = field(default_factory=list)
+    """One for each, so that who gives up leaves the others theirs."""
     context: Context | None = None
     end_s: float = -inf
 
@@ -66,20 +67,16 @@ class Gathering(Generic[_Item, _Answer]):
         """What is said of this item, among others, by the `read` of one of those who ask. Raises
         ShardsMissing.
         """
-        crowd = self._join(item, read)
-        # Who gives up leaves the others theirs.
-        answer = await asyncio.shield(crowd.answer)
-        if isinstance(answer, ShardsMissing):
-            # One for each: who raises it adds where it went.
-            raise type(answer)(answer.shards, retry_after_ms=answer.retry_after_ms) from answer
-        return answer
+        return await self._join(item, read)
 
-    def _join(self, item: _Item, read: ReadTogether[_Item, _Answer]) -> _Crowd[_Item, _Answer]:
+    def _join(self, item: _Item, read: ReadTogether[_Item, _Answer]) -> asyncio.Future[_Answer]:
         crowd = self._crowd
         if crowd is None:
-            crowd = self._crowd = _Crowd(read, asyncio.get_running_loop().create_future())
+            crowd = self._crowd = _Crowd(read)
         self._lull.come()
         crowd.items[item] = None
+        waiting: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        crowd.waiting.append(waiting)
         end_s = self._deadline_s()
         if end_s is None:
             end_s = inf
@@ -87,7 +84,7 @@ class Gathering(Generic[_Item, _Answer]):
             crowd.end_s, crowd.context = end_s, copy_context()
         if len(crowd.items) >= self._crowd_max:
             self._send(crowd)
-        return crowd
+        return waiting
 
     def _send(self, crowd: _Crowd[_Item, _Answer]) -> None:
         """Sends the crowd that gathers, unless it has gone already."""
@@ -112,14 +109,27 @@ class Gathering(Generic[_Item, _Answer]):
         try:
             answer = await crowd.ask(list(crowd.items))
         except ShardsMissing as error:
-            crowd.answer.set_result(error)
+            for waiting in crowd.waiting:
+                # One for each: who raises it adds where it went.
+                own = type(error)(error.shards, retry_after_ms=error.retry_after_ms)
+                own.__cause__ = error
+                _fail(waiting, own)
         except Exception as error:  # noqa: BLE001 - a bug, for whoever asked
-            crowd.answer.set_exception(error)
+            for waiting in crowd.waiting:
+                _fail(waiting, error)
         except asyncio.CancelledError:
-            crowd.answer.cancel()
+            for waiting in crowd.waiting:
+                waiting.cancel()
             raise
         else:
-            crowd.answer.set_result(answer)
+            for waiting in crowd.waiting:
+                if not waiting.done():
+                    waiting.set_result(answer)
+
+
+def _fail(waiting: asyncio.Future[_Answer], error: Exception) -> None:
+    if not waiting.done():
+        waiting.set_exception(error)
 
 
 class SharedReads(Generic[_Item, _Answer]):
