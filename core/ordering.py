@@ -50,6 +50,7 @@ END: Final = b"\xff" * RESULT_BYTES + _BEHIND
 _ACHIEVE_BITS: Final = 46
 _ACHIEVE_MASK: Final = (1 << _ACHIEVE_BITS) - 1
 _UINT64_MASK: Final = 2**64 - 1
+_SIGN: Final = 2**63
 _ASCENDING: Final = INT64_MIN
 _FOUR = struct.Struct(">QQQQ")
 _TWO = struct.Struct(">QQ")
@@ -111,11 +112,12 @@ class Ordering:
     def standing(self, key: bytes, tail: bytes) -> Standing:
         """The entry behind a 32-byte key and the last six bytes of its index value."""
         score, subscore, _, user_id = _FOUR.unpack(key)
+        # By position, and without a call for each number: pages are made of hundreds of these.
         return Standing(
-            user_id=user_id,
-            score=_signed(score ^ (self.score_mask & _UINT64_MASK)),
-            subscore=_signed(subscore ^ (self.subscore_mask & _UINT64_MASK)),
-            achieve_time_ms=int.from_bytes(tail, "big") & _ACHIEVE_MASK,
+            user_id,
+            ((score ^ self.score_mask ^ _SIGN) & _UINT64_MASK) - _SIGN,
+            ((subscore ^ self.subscore_mask ^ _SIGN) & _UINT64_MASK) - _SIGN,
+            int.from_bytes(tail, "big") & _ACHIEVE_MASK,
         )
 
     def _score(self, score: int) -> bytes:
@@ -213,7 +215,3 @@ def live_count(items: bytes) -> int:
     """How many of some items, end to end, are of live entries."""
     states = items[_STATE_AT::ITEM_BYTES]
     return sum(state >> _STATE_BITS == EntryState.LIVE for state in states)
-
-
-def _signed(unsigned: int) -> int:
-    return unsigned - 2**64 if unsigned >= 2**63 else unsigned

@@ -144,7 +144,8 @@ async def _other_shares(
 ) -> Mapping[int, Shares]:
     """What all other shards have beside the entries of users."""
     keys = {user_id: entry.key for user_id, (entry, _) in own.items()}
-    users = {shard: [user for user in keys if shard_of(user) != shard] for shard in SHARDS}
+    homes = [(user_id, shard_of(user_id)) for user_id in own]
+    users = {shard: [user for user, home in homes if home != shard] for shard in SHARDS}
     replies = await read.ask(
         "near",
         [(quotas.above, quotas.below)],
