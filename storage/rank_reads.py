@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from core.errors import IndexUnavailable, LedgerUnavailable, QueueFull, WriteConflict
@@ -145,8 +146,9 @@ class PostgresIndex:
             key, about = read.estimate.snapshot.key_near(offset)
             skip = min(offset - about, _SKIP_MAX)
             window = await _window(read, key, above=0, below=skip + limit, within=KeyRange())
-        if offset >= window.view.entry_count:
-            return PageSlice(window.view.entry_count, [], window.view)
+        ends = len(window.below) < skip + limit
+        if offset - about > skip and offset >= window.view.entry_count and not ends:
+            return _behind(window.view, read.estimate)
         skip = min(skip, len(window.below))
         return PageSlice(window.before + skip, window.below[skip:], window.view)
 
@@ -198,6 +200,17 @@ async def _window(
         return Window(0, (), found.below, read.view_of_all(len(found.below), found.instant))
     counts = RoughCounts.of(found.before([point], read.shards))
     return Window(counts.sum(), found.above, found.below, read.view(found, counts))
+
+
+def _behind(view: IndexView, estimate: Estimate) -> PageSlice:
+    """No page, because the board ends about before it: so far before it that its last entries were
+    not read. How many there are is known as roughly as the estimate makes it.
+    """
+    bounds = [estimate.count(shard) for shard in ALL_SHARDS]
+    count = view.entry_count
+    fewer = max(view.fewer, count - sum(low for low, _ in bounds))
+    more = max(view.more, sum(high for _, high in bounds) - count)
+    return PageSlice(count, [], replace(view, fewer=fewer, more=more))
 
 
 async def _top(read: SeasonRead, offset: int, limit: int) -> PageSlice:

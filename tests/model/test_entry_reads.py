@@ -127,6 +127,7 @@ _settings = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 _DOWN = (SortOrder.DESCENDING, SortOrder.DESCENDING)
+_MIXED = (SortOrder.DESCENDING, SortOrder.ASCENDING)
 
 
 @example(orders=_DOWN, score_max=0, count=200, snapshots="one", seed=1)
@@ -169,6 +170,7 @@ async def test_every_rung_equals_the_sorted_list(
 
 
 @example(orders=_DOWN, score_max=12, count=200, steps=3, seed=1)
+@example(orders=_MIXED, score_max=0, count=30, steps=1, seed=341)
 @given(
     orders=_boards["orders"],
     score_max=_boards["score_max"],
