@@ -171,6 +171,7 @@ async def test_every_rung_equals_the_sorted_list(
 
 @example(orders=_DOWN, score_max=12, count=200, steps=3, seed=1)
 @example(orders=_MIXED, score_max=0, count=30, steps=1, seed=341)
+@example(orders=_MIXED, score_max=0, count=31, steps=1, seed=4)
 @given(
     orders=_boards["orders"],
     score_max=_boards["score_max"],
@@ -193,12 +194,15 @@ async def test_the_database_tells_bounds_that_hold(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank_season, "_HEADS_MAX", 40)
         patch.setattr(rank_reads, "TOP_ROWS_MAX", 20)
+        # So few that the end of the board may be out of reach.
+        patch.setattr(rank_reads, "_SKIP_MAX", 2 if count % 2 else 1_000)
         scene = await Scene.of(rungs, orders, score_max, seed)
         users = scene.newcomers(count)
         await scene.submit(users)
         await scene.hide(users[1:9:4])
         snapshot = await scene.snapshot(steps=steps, top_rows_max=scene.dice.choice([1, 20]))
-        await scene.submit(users[::7] + scene.newcomers(scene.dice.choice([0, 5])))
+        grown = scene.dice.choice([0, 60 if count % 2 else 5])
+        await scene.submit(users[::7] + scene.newcomers(grown))
         await rungs.follow()
 
         for reads in (rungs.database, rungs.replica, rungs.alone):
