@@ -284,8 +284,8 @@ class SubmissionBatcher:
             if isinstance(outcome, StandingsError):
                 self._settle(item, outcome)
                 continue
-            shard = missed and (outcome.season.number, shard_of(item.submission.user_id))
-            self._settle(item, Settled(outcome, not missed or shard not in missed))
+            shard = (outcome.season.number, shard_of(item.submission.user_id))
+            self._settle(item, Settled(outcome, indexed=shard not in missed))
         self._pace.note(loop.time() - began_s)
 
     async def _record_and_release(self, sealed: Sealed[_Waiting]) -> FlushResult:

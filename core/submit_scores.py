@@ -137,8 +137,7 @@ class SubmitScores:
                 results.append(outcome)
                 continue
             submission, recorded = entry.submission, outcome.recorded
-            again = recorded.outcome is Outcome.DUPLICATE and recorded.touches_index
-            if again or submission.return_rank:
+            if _was_written_before(recorded) or submission.return_rank:
                 more.append(_Done(len(results), entry, recorded, outcome.indexed))
             results.append(SubmitResult(recorded, outcome.indexed))
             writes.append((recorded.season.number, recorded.xid, shard_of(submission.user_id)))
@@ -153,7 +152,7 @@ class SubmitScores:
         """Whether the index shows what duplicates changed in the past; a round trip for all."""
         groups: dict[tuple[int, int], list[_Done]] = {}
         for item in done:
-            if item.recorded.outcome is Outcome.DUPLICATE and item.recorded.touches_index:
+            if _was_written_before(item.recorded):
                 groups.setdefault((item.recorded.season.number, item.shard), []).append(item)
         if not groups:
             return
@@ -202,6 +201,11 @@ class SubmitScores:
             for item in group:
                 if item.user_id in ranks:
                     item.rank = ranks[item.user_id][1]
+
+
+def _was_written_before(recorded: Recorded) -> bool:
+    """Whether a submission changed the index when it came the first time."""
+    return recorded.outcome is Outcome.DUPLICATE and recorded.touches_index
 
 
 def _admitted(submission: Submission, board: Board) -> _Asked | StandingsError:
