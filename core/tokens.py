@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import ConsistencyTokenInvalid, InvalidInput, PageTokenInvalid
@@ -16,6 +16,8 @@ from core.types import SHARD_COUNT
 from core.values import value
 
 _MAC_BYTES: Final = 16
+_MADE_MAX: Final = 64
+"""Consistency tokens that are kept: a flush has sixteen at most, for up to 512 callers."""
 _LEDGER_BYTES: Final = 4
 """Of the ledger's name: enough to tell those apart that one index sees."""
 _NO_LEDGER: Final = bytes(_LEDGER_BYTES)
@@ -83,13 +85,22 @@ class TokenSigner:
         # Each with its key taken in, which costs as much as a token.
         self._macs = [hmac.new(secret, digestmod=hashlib.sha256) for secret in secrets]
         self._ledger = ledger
+        self._made: dict[bytes, str] = {}
+        """Consistency tokens by what they stand for."""
 
     def consistency(self, writes: Writes) -> str:
         """The token of some writes."""
-        ledger = (writes.ledger or self._ledger())[:_LEDGER_BYTES]
-        parts = [ledger or _NO_LEDGER, _SEASON.pack(writes.season_number)]
+        ledger = (writes.ledger or self._ledger())[:_LEDGER_BYTES] or _NO_LEDGER
+        parts = [ledger, _SEASON.pack(writes.season_number)]
         parts += [_WRITE.pack(xid, mask) for xid, mask in writes.transactions]
-        return self._seal(_CONSISTENCY, b"".join(parts))
+        body = b"".join(parts)
+        token = self._made.get(body)
+        if token is None:
+            token = self._seal(_CONSISTENCY, body)
+            if len(self._made) >= _MADE_MAX:
+                self._made.clear()
+            self._made[body] = token
+        return token
 
     def writes(self, token: str) -> Writes:
         """What a consistency token stands for. Raises ConsistencyTokenInvalid."""
@@ -176,10 +187,13 @@ class TokenSigner:
         return body if any(matches) else None
 
 
-def merge_writes(all_writes: Iterable[tuple[int, int, int]]) -> Writes:
+def merge_writes(all_writes: Sequence[tuple[int, int, int]]) -> Writes:
     """The writes behind a batch: from (season_number, xid, shard) of each; xid 0 where a write
     left nothing to wait for.
     """
+    if len(all_writes) == 1:
+        ((season_number, xid, shard),) = all_writes
+        return Writes(season_number, ((xid, 1 << shard),) if xid else ())
     seasons: set[int] = set()
     masks: dict[int, int] = {}
     for season_number, xid, shard in all_writes:

@@ -10,9 +10,9 @@ What is exchanged is written as a generator that yields wherever it has to wait 
         talk.query(statement, parameters)
         talk.sync()
         rows = yield from talk.rows()
-        ...
+        return rows
 
-    await run(connection, lambda talk: transaction(talk, steps(talk)))
+    await run(connection, lambda talk: transaction(talk, steps(talk), told_of))
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from storage.statement import Statement
 
 Row: TypeAlias = tuple[Any, ...]
+GivenT = TypeVar("GivenT")
 ResultT = TypeVar("ResultT")
 Steps: TypeAlias = Generator[None, None, ResultT]
 """Goes on whenever something has come from the server."""
@@ -89,13 +90,22 @@ class Talk:
 
     def rows(self) -> Steps[list[Row]]:
         """Reads what a query gave. Raises psycopg.Error."""
+        return self.loaded((yield from self.raw_rows()))
+
+    def raw_rows(self) -> Steps[PGresult]:
+        """The same, to be loaded later: text is UTF-8 and all else as the server sends it. Raises
+        psycopg.Error.
+        """
         new = self._preparing.popleft()
         if new is not None:
             yield from self._answer()
             self._prepared.add(new)
-        result = yield from self._answer()
-        self._adapt.set_pgresult(result, format=Format.BINARY)
-        return self._adapt.load_rows(0, result.ntuples, tuple)
+        return (yield from self._answer())
+
+    def loaded(self, raw: PGresult) -> list[Row]:
+        """The rows as values of Python."""
+        self._adapt.set_pgresult(raw, format=Format.BINARY)
+        return self._adapt.load_rows(0, raw.ntuples, tuple)
 
     def synced(self) -> Steps[None]:
         """Reads on to the end of what was sent together."""
@@ -132,14 +142,17 @@ class Talk:
         return None if dumped is None else bytes(dumped)
 
 
-def transaction(talk: Talk, work: Steps[ResultT]) -> Steps[ResultT]:
+def transaction(
+    talk: Talk, work: Steps[GivenT], told: Callable[[GivenT], ResultT]
+) -> Steps[ResultT]:
     """The work, which begins what it does with a command "begin"; committed or, where it raises,
-    taken back.
+    taken back. `told` makes the result of what it gave, while the server commits.
     """
     try:
-        result = yield from work
+        given = yield from work
         talk.command(b"commit")
         talk.sync()
+        result = told(given)
         yield from talk.done()
         yield from talk.synced()
     except Exception:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeAlias
+
+from psycopg.pq.abc import PGresult
 
 from core.errors import (
     BoardChanged,
@@ -13,7 +16,7 @@ from core.errors import (
     WriteConflict,
 )
 from core.ports import Flush, FlushResult, Placed
-from core.types import IndexChange, Standing, shard_of
+from core.types import IndexChange, Recorded, Standing, shard_of
 from core.waves import waves_of
 from storage.batch import (
     RecordRow,
@@ -35,8 +38,22 @@ _ROW_ERRORS: Final = (*DATA_ERRORS, WriteConflict)
 """What one row can do to its whole batch; everything else speaks of the server."""
 _NEXT_ARRIVAL: Final = Statement.of("select nextval('arrival_flush') * 1024")
 _BRIEF_LOCKS: Final = b"set local lock_timeout = '20ms'"
+_Read: TypeAlias = tuple[Sequence[Placed], PGresult]
+"""A wave, and its rows as they came."""
 _Told: TypeAlias = tuple[Placed, RecordRow]
 """A submission, and what became of it in a transaction that may not have committed yet."""
+_KNOWN: Final = "known"
+_BOARD_CHANGED: Final = b"board changed"
+_REFUSAL_COLUMN: Final = RecordRow._fields.index("refusal")
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a transaction did: as `FlushResult`, without those that it knew."""
+
+    results: dict[int, Recorded | StandingsError] = field(default_factory=dict)
+    changes: dict[int, list[IndexChange]] = field(default_factory=dict)
+    known: list[Placed] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -114,7 +131,7 @@ class PostgresLedger:
         the other, so that a bad row ends up alone (PROTOCOL P11).
         """
         try:
-            rows = await self._transact(arrival, placed, patient=not split)
+            done = await self._transact(arrival, placed, patient=not split)
         except _ROW_ERRORS as error:
             if len(placed) == 1 or isinstance(error, BoardChanged):
                 reason = error if isinstance(error, WriteConflict) else refused(error)
@@ -131,38 +148,21 @@ class PostgresLedger:
         except StandingsError as error:
             result.results |= {item.place: error for item in placed}
             return
-        await self._tell(rows, result)
-
-    async def _tell(self, rows: Sequence[_Told], result: FlushResult) -> None:
-        """Adds what a committed transaction did; those it knew get their first outcome."""
-        known = [item for item, row in rows if row.refusal == "known"]
-        first: Mapping[str, StoredRow] | StandingsError = {}
-        if known:
-            try:
-                first = await self._first_outcomes(known)
-            except StandingsError as error:
-                first = error
-        results, changes = result.results, result.changes
-        for item, row in rows:
-            if row.refusal != "known":
-                results[item.place] = outcome_of(item, row)
-            elif isinstance(first, StandingsError):
-                results[item.place] = first
-            else:
-                results[item.place] = duplicate_of(item, first[item.submission.submission_id])
-            if row.item is not None:
-                change = IndexChange(row.season_no, shard_of(item.submission.user_id), row.item)
-                changes.setdefault(row.xid, []).append(change)
+        result.results |= done.results
+        for xid, changes in done.changes.items():
+            result.changes.setdefault(xid, []).extend(changes)
+        if done.known:
+            result.results |= await self._first_outcomes(done.known)
 
     async def _transact(
         self, arrival: _Arrival, placed: Sequence[Placed], *, patient: bool
-    ) -> Sequence[_Told]:
+    ) -> _Done:
         """Runs the transaction. The ids make a second run harmless also where the first one's
         end is unknown. It ends: a flush that never came back would hold up its users for ever.
         """
         waves = waves_of(placed)
 
-        async def run(connection: Connection) -> Sequence[_Told]:
+        async def run(connection: Connection) -> _Done:
             return await self._run(connection, arrival, waves, patient=patient)
 
         return await until_no_twin(
@@ -179,9 +179,10 @@ class PostgresLedger:
         waves: Sequence[Sequence[Placed]],
         *,
         patient: bool,
-    ) -> Sequence[_Told]:
-        def steps(talk: Talk) -> Steps[Sequence[_Told]]:
-            return transaction(talk, self._steps(talk, arrival, waves, patient=patient))
+    ) -> _Done:
+        def steps(talk: Talk) -> Steps[_Done]:
+            work = self._steps(talk, arrival, waves, patient=patient)
+            return transaction(talk, work, partial(_done_of, talk))
 
         if arrival.number is not None:
             return await converse(connection, steps)
@@ -198,7 +199,7 @@ class PostgresLedger:
 
     def _steps(
         self, talk: Talk, arrival: _Arrival, waves: Sequence[Sequence[Placed]], *, patient: bool
-    ) -> Steps[Sequence[_Told]]:
+    ) -> Steps[Sequence[_Read]]:
         """Raises BoardChanged, and then nothing is recorded.
 
         Committed by a message of its own: a server that was silent may read long after what was
@@ -220,11 +221,12 @@ class PostgresLedger:
         if new:
             ((number,),) = yield from talk.rows()
             arrival.give(number)
-        done = yield from self._read_wave(talk, waves[0])
+        read = [(waves[0], (yield from _read_wave(talk)))]
         for number, wave in enumerate(waves[1:], start=2):
-            self._send_wave(talk, arrival, wave, earlier=done, last=number == len(waves))
-            done += yield from self._read_wave(talk, wave)
-        return done
+            earlier = _told_of(talk, read)
+            self._send_wave(talk, arrival, wave, earlier=earlier, last=number == len(waves))
+            read.append((wave, (yield from _read_wave(talk))))
+        return read
 
     def _send_wave(
         self,
@@ -245,20 +247,53 @@ class PostgresLedger:
         talk.query(self._record, parameters_of(wave) | self._window | own)
         talk.sync()
 
-    def _read_wave(self, talk: Talk, wave: Sequence[Placed]) -> Steps[list[_Told]]:
-        rows = yield from talk.rows()
-        yield from talk.synced()
-        records = [(wave[row[0] - 1], RecordRow._make(row)) for row in rows]
-        if any(row.refusal == "board changed" for _, row in records):
-            raise BoardChanged
-        return records
+    async def _first_outcomes(
+        self, known: Sequence[Placed]
+    ) -> Mapping[int, Recorded | StandingsError]:
+        """What those that were recorded before are told, by their places."""
+        try:
+            rows = await query(
+                self._write,
+                self._recorded,
+                ids_of(known),
+                timeout_s=self._write_timeout_s,
+                idempotent=True,
+            )
+        except StandingsError as error:
+            return {item.place: error for item in known}
+        first = {row[0]: StoredRow._make(row) for row in rows}
+        return {
+            item.place: duplicate_of(item, first[item.submission.submission_id]) for item in known
+        }
 
-    async def _first_outcomes(self, known: Sequence[Placed]) -> Mapping[str, StoredRow]:
-        rows = await query(
-            self._write,
-            self._recorded,
-            ids_of(known),
-            timeout_s=self._write_timeout_s,
-            idempotent=True,
-        )
-        return {row[0]: StoredRow._make(row) for row in rows}
+
+def _read_wave(talk: Talk) -> Steps[PGresult]:
+    """The rows of a wave. Looks at their refusals alone: all else can wait until the server has
+    something to do. Raises BoardChanged.
+    """
+    rows = yield from talk.raw_rows()
+    yield from talk.synced()
+    for number in range(rows.ntuples):
+        if rows.get_value(number, _REFUSAL_COLUMN) == _BOARD_CHANGED:
+            raise BoardChanged
+    return rows
+
+
+def _told_of(talk: Talk, read: Iterable[_Read]) -> list[_Told]:
+    return [
+        (wave[row[0] - 1], RecordRow._make(row)) for wave, rows in read for row in talk.loaded(rows)
+    ]
+
+
+def _done_of(talk: Talk, read: Iterable[_Read]) -> _Done:
+    done = _Done()
+    results, changes = done.results, done.changes
+    for item, row in _told_of(talk, read):
+        if row.refusal == _KNOWN:
+            done.known.append(item)
+        else:
+            results[item.place] = outcome_of(item, row)
+        if row.item is not None:
+            change = IndexChange(row.season_no, shard_of(item.submission.user_id), row.item)
+            changes.setdefault(row.xid, []).append(change)
+    return done

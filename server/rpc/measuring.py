@@ -19,6 +19,8 @@ from server.rpc.methods import Method
 from server.rpc.status import RpcFailure
 from standings.v1 import types_pb2
 
+_TELL_S: Final = 0.05
+"""As long as all that is counted may take to be seen: bootstrap/metrics.py."""
 _OK_AND_ALARMING: Final = (
     *(StatusCode.OK, StatusCode.INTERNAL),
     *(StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED),
@@ -31,22 +33,25 @@ class Measure:
     name: ClassVar = "measure"
     after: ClassVar[frozenset[str]] = frozenset({"request id"})
 
+    def __init__(self) -> None:
+        self._in_flight = _InFlight()
+
     def unary(self, method: Method, handler: UnaryHandler) -> UnaryHandler:
         """Measured, one request."""
         ends = _Ends(method)
         seconds = metrics.CALL_SECONDS.labels(ends.method)
-        in_flight = metrics.IN_FLIGHT
+        in_flight = self._in_flight
 
         async def measured(request: bytes, call: CallContext) -> Any:  # noqa: ANN401
             start_s = time.monotonic()
-            in_flight.inc()
+            in_flight.change(1)
             try:
                 answer = await handler(request, call)
             except asyncio.CancelledError:
                 ends.count(StatusCode.CANCELLED)
                 raise
             finally:
-                in_flight.dec()
+                in_flight.change(-1)
             ends.tell(answer)
             span = call.span
             seconds.observe(
@@ -59,13 +64,13 @@ class Measure:
     def stream(self, method: Method, handler: StreamHandler) -> StreamHandler:
         """Measured, a stream; its time is its caller's business."""
         ends = _Ends(method)
-        in_flight = metrics.IN_FLIGHT
+        in_flight = self._in_flight
 
         async def measured(
             requests: AsyncIterator[bytes], call: CallContext
         ) -> AsyncGenerator[Any, None]:
             answer = None
-            in_flight.inc()
+            in_flight.change(1)
             try:
                 async with aclosing(handler(requests, call)) as answers:
                     async for answer in answers:
@@ -74,10 +79,31 @@ class Measure:
                 ends.count(StatusCode.CANCELLED)
                 raise
             finally:
-                in_flight.dec()
+                in_flight.change(-1)
             ends.tell(answer)
 
         return measured
+
+
+class _InFlight:
+    """How many calls are in progress. The gauge of that is written a moment after it has changed,
+    and not twice a call.
+    """
+
+    def __init__(self) -> None:
+        self._growth = 0
+        self._noted = False
+
+    def change(self, by: int) -> None:
+        """So many more are in progress, or fewer."""
+        self._growth += by
+        if not self._noted:
+            self._noted = True
+            asyncio.get_running_loop().call_later(_TELL_S, self._tell)
+
+    def _tell(self) -> None:
+        metrics.IN_FLIGHT.inc(self._growth)
+        self._growth, self._noted = 0, False
 
 
 class _Ends:

@@ -310,7 +310,8 @@ def _call(scope: Mapping[str, Any]) -> tuple[CallContext, bytes, str]:
             key = name.decode("latin-1")
             metadata[key] = _unarmoured(value) if key.endswith("-bin") else value.decode("latin-1")
     host, port = scope["client"]
-    return CallContext(deadline_s, metadata, f"{host}:{port}"), content_type, encoding
+    call = CallContext(deadline_s, metadata, lambda: f"{host}:{port}")
+    return call, content_type, encoding
 
 
 def _evidence(scope: Mapping[str, Any]) -> tuple[str, ...]:

@@ -241,7 +241,7 @@ def _call(context: _Context) -> CallContext:
     return CallContext(
         deadline_s=None if left_s is None else time.monotonic() + left_s,
         metadata=dict(context.invocation_metadata() or ()),
-        peer=context.peer(),
+        peer_of=context.peer,
     )
 
 

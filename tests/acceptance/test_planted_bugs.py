@@ -160,8 +160,8 @@ async def test_found_acknowledged_before_the_commit(
     """Every fifth transaction is rolled back after its callers were promised it."""
     flushes = itertools.count(1)
 
-    def hasty(talk: Talk, work: Steps[Any]) -> Steps[Any]:
-        promised = yield from work
+    def hasty(talk: Talk, work: Steps[Any], told: Callable[[Any], object]) -> Steps[Any]:
+        promised = told((yield from work))
         talk.command(b"rollback" if next(flushes) % 5 == 0 else b"commit")
         talk.sync()
         yield from talk.done()

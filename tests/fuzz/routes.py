@@ -61,7 +61,7 @@ async def answers_of(
     route: Route, payloads: Sequence[bytes], **metadata: str
 ) -> list[bytes | RpcFailure]:
     """All that a method answers."""
-    call = CallContext(deadline_s=None, metadata=metadata, peer="fuzz")
+    call = CallContext(deadline_s=None, metadata=metadata, peer_of=lambda: "fuzz")
     if isinstance(route, UnaryRoute):
         return [await route.handler(payloads[0], call)]
 

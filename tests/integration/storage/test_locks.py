@@ -461,7 +461,7 @@ def _locking_both(talk: Talk) -> Steps[None]:
             yield from talk.done()
         yield from talk.synced()
 
-    return transaction(talk, steps())
+    return transaction(talk, steps(), lambda nothing: nothing)
 
 
 async def test_an_exchange_that_is_cancelled_holds_no_lock(store: Store) -> None:

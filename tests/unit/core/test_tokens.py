@@ -118,6 +118,29 @@ def test_a_consistency_token_names_the_ledger_of_its_making() -> None:
     assert TokenSigner([b"secret"]).writes(token).by_shard() == {1: (100,)}
 
 
+def test_a_token_that_was_made_before_names_the_ledger_of_now() -> None:
+    """The same writes after another ledger took over are another token."""
+    names = [b"1st.", b"2nd."]
+    signer = TokenSigner([b"secret"], lambda: names[0])
+    writes = Writes(3, ((100, 2),))
+    first = signer.consistency(writes)
+    assert signer.consistency(writes) == first
+
+    del names[0]
+
+    assert signer.writes(signer.consistency(writes)).ledger == b"2nd."
+
+
+def test_more_tokens_than_are_kept() -> None:
+    """Each is made of its own writes, and again of the same ones it is the same."""
+    many = [Writes(3, ((xid, 1),)) for xid in range(1, 300)]
+
+    tokens = [SIGNER.consistency(writes) for writes in many]
+
+    assert [SIGNER.writes(token) for token in tokens] == many
+    assert [SIGNER.consistency(writes) for writes in many] == tokens
+
+
 def test_a_page_of_boards_is_of_one_prefix() -> None:
     """A token is good for the boards that it was made for, and for no others."""
     token = SIGNER.boards_page("arena.daily", "arena.")

@@ -252,7 +252,7 @@ async def test_a_caller_that_goes_away_while_it_is_recorded() -> None:
     link = Audit(audit, None)  # type: ignore[arg-type]
     request = mod_pb.DeleteUserRequest(user_id=1)
     calling = asyncio.ensure_future(
-        link.unary(method, handler)(request, CallContext(None, {}, "peer"))
+        link.unary(method, handler)(request, CallContext(None, {}, lambda: "peer"))
     )
     await entered.wait()
     calling.cancel()
@@ -279,7 +279,7 @@ async def test_a_caller_that_goes_away_while_it_is_done(serving: Serving) -> Non
     known = Known(None, None, None)  # type: ignore[arg-type]
     calling = asyncio.ensure_future(
         Audit(audit, known).unary(method, handler)(
-            mod_pb.DeleteUserRequest(user_id=1), CallContext(None, {}, "peer")
+            mod_pb.DeleteUserRequest(user_id=1), CallContext(None, {}, lambda: "peer")
         )
     )
     await entered.wait()

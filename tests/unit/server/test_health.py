@@ -67,7 +67,7 @@ async def test_of_its_stores_nobody_is_told_who_is_not_known() -> None:
     servicer = HealthServicer(health)
 
     def call(identity: Identity) -> CallContext:
-        return CallContext(None, {}, "", identity=identity)
+        return CallContext(None, {}, lambda: "", identity=identity)
 
     for name, status in (("", SERVING), (RANKING, SERVING), ("postgres", UNKNOWN)):
         request = pb.HealthCheckRequest(service=name)

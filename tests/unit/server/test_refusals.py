@@ -46,7 +46,7 @@ class World:
 
         method = Method(path, Message, Message, False, False, print)
         identity = Identity(name, Evidence.TOKEN, frozenset({Role.GAME_SERVER}), **changes)
-        call = CallContext(None, {}, "ipv4:10.0.0.1:9", "a" * 16, identity=identity)
+        call = CallContext(None, {}, lambda: "ipv4:10.0.0.1:9", "a" * 16, identity=identity)
         with pytest.raises(type(failure)):
             await self.link.unary(method, handler)(b"", call)
 

@@ -71,7 +71,7 @@ def stream(
     peer: str = "ipv4:x:1",
 ) -> WatchStream:
     """A watch of a caller."""
-    return WatchStream(asked, watch, drain or Drain(), CallContext(None, {}, peer))
+    return WatchStream(asked, watch, drain or Drain(), CallContext(None, {}, lambda: peer))
 
 
 async def asked_for(asked: pb.WatchEntriesRequest, *, peer: str = "ipv4:x:1") -> Any:
@@ -263,10 +263,11 @@ async def test_watches_leave_room_for_calls() -> None:
     assert isinstance(route, StreamRoute)
     assert isinstance(unary, UnaryRoute)
     watches = [
-        route.handler(Requests(request()), CallContext(None, {}, "ipv4:x:1")) for _ in range(5)
+        route.handler(Requests(request()), CallContext(None, {}, lambda: "ipv4:x:1"))
+        for _ in range(5)
     ]
     messages = [await anext(watch) for watch in watches]
-    answer = await unary.handler(b"", CallContext(None, {}, "ipv4:x:1"))
+    answer = await unary.handler(b"", CallContext(None, {}, lambda: "ipv4:x:1"))
     for watch in watches:
         await watch.aclose()
 
@@ -283,7 +284,9 @@ async def test_a_failing_watch_is_told_its_status() -> None:
     route = routes(watch)["watch"]
     answers = [
         answer
-        async for answer in route.handler(Requests(request()), CallContext(None, {}, "ipv4:x:1"))
+        async for answer in route.handler(
+            Requests(request()), CallContext(None, {}, lambda: "ipv4:x:1")
+        )
     ]
 
     assert isinstance(answers[-1], RpcFailure)

@@ -186,7 +186,7 @@ def _board_request(board_id: str) -> bytes:
 
 
 def _call() -> CallContext:
-    return CallContext(None, {}, "test")
+    return CallContext(None, {}, lambda: "test")
 
 
 class _NoAudit:

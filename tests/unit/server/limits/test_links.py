@@ -93,7 +93,7 @@ async def ask(served: Mapping[str, Route], name: str, request: Any, who: Identit
     """What a unary method says to a caller."""
     route = served[RANKING + name]
     assert isinstance(route, UnaryRoute)
-    call = CallContext(None, {"who": who}, "test")  # type: ignore[dict-item]
+    call = CallContext(None, {"who": who}, lambda: "test")  # type: ignore[dict-item]
     return await route.handler(request.SerializeToString(), call)
 
 
@@ -165,7 +165,7 @@ async def test_a_refused_call_is_not_decoded() -> None:
     assert isinstance(route, UnaryRoute)
     codes = []
     for _ in range(2):
-        call = CallContext(None, {"who": EU1}, "test")  # type: ignore[dict-item]
+        call = CallContext(None, {"who": EU1}, lambda: "test")  # type: ignore[dict-item]
         answer = await route.handler(b"\xff", call)
         assert isinstance(answer, RpcFailure)
         codes.append(answer.code)
