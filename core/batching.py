@@ -48,9 +48,10 @@ _WORTH_A_FLUSH: Final = 64
 what a flush costs whatever its size is more than 30 submissions cost besides."""
 _UNSETTLED_MAX: Final = 16_384
 """Submissions a worker holds before it refuses more: half a second of work at full speed."""
-_REST_S: Final = 0.01
-"""How long calls that come right after a crowd wait for others at most; at full load a flush takes
-as long."""
+_REST_MIN_S: Final = 0.006
+_REST_MAX_S: Final = 0.015
+"""How long calls that come right after a crowd wait for others: within these bounds twice as long
+as flushes take lately, which tells how slow the machine is."""
 _NEWEST_SHARE: Final = 0.3
 """What the last flush counts for in how long they take."""
 _LATE: Final = 2
@@ -116,6 +117,10 @@ class _Pace:
         """A flush is back."""
         self.flush_s += _NEWEST_SHARE * (took_s - self.flush_s)
 
+    def rest_s(self) -> float:
+        """What it is worth to wait for others."""
+        return min(max(_REST_MIN_S, 2 * self.flush_s), _REST_MAX_S)
+
 
 @dataclass(slots=True)
 class _Waiting:
@@ -161,7 +166,7 @@ class SubmissionBatcher:
         self._flushes = 0
         self._away = 0
         self._unsettled = 0
-        self._lull = Lull(self._kick, rest_s=_REST_S, anew=True)
+        self._lull = Lull(self._kick, rest_s=_REST_MIN_S, anew=True)
         self._sealing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -287,6 +292,7 @@ class SubmissionBatcher:
             shard = (outcome.season.number, shard_of(item.submission.user_id))
             self._settle(item, Settled(outcome, indexed=shard not in missed))
         self._pace.note(loop.time() - began_s)
+        self._lull.rest_s = self._pace.rest_s()
 
     async def _record_and_release(self, sealed: Sealed[_Waiting]) -> FlushResult:
         try:

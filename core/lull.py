@@ -18,8 +18,6 @@ _PATIENCE_S: Final = 0.004
 """Who came first waits no longer, however many follow and however busy the loop is."""
 _CROWD_MIN: Final = 8
 """So many who went together are a crowd. Fewer are not worth that others wait."""
-_LATELY_S: Final = 0.05
-"""How long after a crowd more are expected. Who comes alone after that waits for nobody."""
 _IN_VAIN_MAX: Final = 3
 """So many crowds in a row that did not come again in time are no slow moment: callers that do not
 wait for answers before they send more."""
@@ -32,17 +30,19 @@ class Lull:
     more to do than it can, those who come within 4 ms go together, and what their going costs is
     paid once.
 
-    Who comes right after a crowd waits for `rest_s`, however idle the loop is: it has idle moments
-    also while the machine is busy, and callers are on their way to it then. When most of those who
-    were answered last are there again, nobody waits any longer. `anew`: the time begins anew when a
-    crowd is answered, as long as crowds come again in it.
+    While a crowd is away, and for `rest_s` after it was answered, who comes waits for others,
+    however idle the loop is: it has idle moments also while the machine is busy, and callers are on
+    their way to it then. They wait for `rest_s` at most, and no longer than until most of those who
+    were answered last are there again. `anew`: their time begins anew when a crowd is answered, as
+    long as crowds come again in it.
     """
 
     def __init__(self, act: Callable[[], object], *, rest_s: float, anew: bool = False) -> None:
         self._act = act
-        self._rest_s = rest_s
+        self.rest_s = rest_s
+        """May be changed at any time."""
         self._anew = anew
-        self._crowd_s = -inf
+        self._resting_until_s = -inf
         self._looking = False
         self._timer: asyncio.TimerHandle | None = None
         self._in_vain = 0
@@ -76,17 +76,21 @@ class Lull:
         from now on, unless the last ones did not come again in theirs.
         """
         self._enough = self._count + _most_of(count)
-        anew = self._anew and count >= _CROWD_MIN and self._in_vain < _IN_VAIN_MAX
+        is_crowd = count >= _CROWD_MIN
+        if is_crowd:
+            self._resting_until_s = time.monotonic() + self.rest_s
+        anew = self._anew and is_crowd and self._in_vain < _IN_VAIN_MAX
         if self._timer is not None and anew:
             self._timer.cancel()
-            self._rest()
+            self._rest(self.rest_s)
         elif self._count:
             self._begin()
 
     def went(self) -> int:
         """All who have come went together; how many those were."""
         count, self._count = self._count, 0
-        self._crowd_s = time.monotonic() if count >= _CROWD_MIN else -inf
+        # Until it is answered, if it is a crowd.
+        self._resting_until_s = inf if count >= _CROWD_MIN else -inf
         self._enough = inf
         return count
 
@@ -97,13 +101,14 @@ class Lull:
         self._looking = True
         self._quiet = 0
         self._first_s = self._last_s = time.monotonic()
-        if self._first_s - self._crowd_s < _LATELY_S:
-            self._rest()
+        left_s = min(self._resting_until_s - self._first_s, self.rest_s)
+        if left_s > 0:
+            self._rest(left_s)
         else:
             asyncio.get_running_loop().call_soon(self._look)
 
-    def _rest(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._rest_s, self._rested)
+    def _rest(self, time_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(time_s, self._rested)
 
     def _rested(self) -> None:
         self._in_vain += 1

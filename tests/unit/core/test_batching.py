@@ -119,6 +119,35 @@ async def test_calls_that_come_right_after_a_crowd_wait_for_others(
     assert bench.ledger.users(1) == [20, 21]
 
 
+@pytest.mark.parametrize(
+    ("took_s", "wait_s"),
+    [(0.001, 0.006), (0.02, 0.012), (0.2, 0.015)],
+    ids=["quick", "usual", "slow"],
+)
+async def test_they_wait_twice_as_long_as_flushes_take(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, took_s: float, wait_s: float
+) -> None:
+    """Which is averaged over the last ones; within bounds."""
+    loop = asyncio.get_running_loop()
+    now_s = loop.time()
+    with monkeypatch.context() as clock:
+        clock.setattr(loop, "time", lambda: now_s)
+        clock.setattr("core.lull.time.monotonic", lambda: now_s)
+        calls = [bench.send(submission(user, 1)) for user in range(1, 9)]
+        await bench.ledger.until(1)
+        now_s += took_s
+        bench.ledger.gates[0].set()
+        await asyncio.wait(calls)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        waits_s: list[float] = []
+        clock.setattr(loop, "call_later", lambda wait_s, _end: waits_s.append(wait_s))
+
+        bench.send(submission(20, 1))
+
+    assert waits_s == [pytest.approx(wait_s)]
+
+
 async def test_arrivals_follow_the_order_of_sealing(bench: Bench) -> None:
     """A later flush has the larger arrival, although both are under way."""
     for user in (1, 2):

@@ -149,20 +149,40 @@ async def test_the_time_does_not_begin_anew_for_callers_who_do_not_come_again(
     assert _waits_anew(lull, timers)
 
 
-async def test_a_crowd_of_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A burst leaves nothing behind for who comes later."""
+async def test_who_comes_after_that_time_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over some ms after the answer to a crowd, however soon the crowd was answered."""
     acts = _Acts()
     lull = Lull(acts, rest_s=0.005)
     timers = _held_timers(monkeypatch)
     now_s = [100.0]
     monkeypatch.setattr("core.lull.time.monotonic", lambda: now_s[0])
     await _went(lull, 30)
+    now_s[0] += 0.02
+    lull.answered(30)
 
-    now_s[0] += 0.06
+    now_s[0] += 0.0051
     lull.come()
     await _turns(5)
 
     assert (acts.count, timers) == (2, [])
+
+
+async def test_who_comes_late_in_that_time_waits_for_the_rest_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which is as long as was said last."""
+    lull = Lull(_Acts(), rest_s=0.005)
+    timers = _held_timers(monkeypatch)
+    now_s = [100.0]
+    monkeypatch.setattr("core.lull.time.monotonic", lambda: now_s[0])
+    await _went(lull, 30)
+    lull.rest_s = 0.008
+    lull.answered(30)
+
+    now_s[0] += 0.006
+    lull.come()
+
+    assert [timer.wait_s for timer in timers] == [pytest.approx(0.002)]
 
 
 def _waits_anew(lull: Lull, timers: list[_Timer]) -> bool:
