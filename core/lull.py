@@ -18,6 +18,8 @@ _PATIENCE_S: Final = 0.004
 """Who came first waits no longer, however many follow and however busy the loop is."""
 _CROWD_MIN: Final = 8
 """So many who went together are a crowd. Fewer are not worth that others wait."""
+_LATELY_S: Final = 0.05
+"""How long after a crowd went more are expected. Who comes alone after that waits for nobody."""
 _IN_VAIN_MAX: Final = 3
 """So many crowds in a row that did not come again in time are no slow moment: callers that do not
 wait for answers before they send more."""
@@ -30,11 +32,11 @@ class Lull:
     more to do than it can, those who come within 4 ms go together, and what their going costs is
     paid once.
 
-    While a crowd is away, and for `rest_s` after it was answered, who comes waits for others,
-    however idle the loop is: it has idle moments also while the machine is busy, and callers are on
-    their way to it then. They wait for `rest_s` at most, and no longer than until most of those who
-    were answered last are there again. `anew`: their time begins anew when a crowd is answered, as
-    long as crowds come again in it.
+    Who comes right after a crowd waits for `rest_s` at most, however idle the loop is: it has idle
+    moments also while the machine is busy, and callers are on their way to it then. When most of
+    those who were answered last are there again, nobody waits any longer. `anew`: the time begins
+    anew when a crowd is answered, as long as crowds come again in it, and is over for all that come
+    later.
     """
 
     def __init__(self, act: Callable[[], object], *, rest_s: float, anew: bool = False) -> None:
@@ -76,11 +78,10 @@ class Lull:
         from now on, unless the last ones did not come again in theirs.
         """
         self._enough = self._count + _most_of(count)
-        is_crowd = count >= _CROWD_MIN
-        if is_crowd:
+        anew = self._anew and count >= _CROWD_MIN
+        if anew:
             self._resting_until_s = time.monotonic() + self.rest_s
-        anew = self._anew and is_crowd and self._in_vain < _IN_VAIN_MAX
-        if self._timer is not None and anew:
+        if self._timer is not None and anew and self._in_vain < _IN_VAIN_MAX:
             self._timer.cancel()
             self._rest(self.rest_s)
         elif self._count:
@@ -89,8 +90,7 @@ class Lull:
     def went(self) -> int:
         """All who have come went together; how many those were."""
         count, self._count = self._count, 0
-        # Until it is answered, if it is a crowd.
-        self._resting_until_s = inf if count >= _CROWD_MIN else -inf
+        self._resting_until_s = time.monotonic() + _LATELY_S if count >= _CROWD_MIN else -inf
         self._enough = inf
         return count
 

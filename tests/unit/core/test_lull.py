@@ -149,10 +149,16 @@ async def test_the_time_does_not_begin_anew_for_callers_who_do_not_come_again(
     assert _waits_anew(lull, timers)
 
 
-async def test_who_comes_after_that_time_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is over some ms after the answer to a crowd, however soon the crowd was answered."""
+@pytest.mark.parametrize(("anew", "after_s"), [(False, 0.0501), (True, 0.0251)])
+async def test_who_comes_after_that_time_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    anew: bool,
+    after_s: float,
+) -> None:
+    """It is over some time after a crowd went; where it begins anew, some ms after its answer."""
     acts = _Acts()
-    lull = Lull(acts, rest_s=0.005)
+    lull = Lull(acts, rest_s=0.005, anew=anew)
     timers = _held_timers(monkeypatch)
     now_s = [100.0]
     monkeypatch.setattr("core.lull.time.monotonic", lambda: now_s[0])
@@ -160,7 +166,7 @@ async def test_who_comes_after_that_time_waits_for_nobody(monkeypatch: pytest.Mo
     now_s[0] += 0.02
     lull.answered(30)
 
-    now_s[0] += 0.0051
+    now_s[0] += after_s - 0.02
     lull.come()
     await _turns(5)
 
@@ -171,7 +177,7 @@ async def test_who_comes_late_in_that_time_waits_for_the_rest_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Which is as long as was said last."""
-    lull = Lull(_Acts(), rest_s=0.005)
+    lull = Lull(_Acts(), rest_s=0.005, anew=True)
     timers = _held_timers(monkeypatch)
     now_s = [100.0]
     monkeypatch.setattr("core.lull.time.monotonic", lambda: now_s[0])
