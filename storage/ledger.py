@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, pairwise
 from typing import Final, TypeAlias
 
 from psycopg.pq.abc import PGresult
@@ -38,10 +39,10 @@ _ROW_ERRORS: Final = (*DATA_ERRORS, WriteConflict)
 """What one row can do to its whole batch; everything else speaks of the server."""
 _NEXT_ARRIVAL: Final = Statement.of("select nextval('arrival_flush') * 1024")
 _BRIEF_LOCKS: Final = b"set local lock_timeout = '20ms'"
-_Read: TypeAlias = tuple[Sequence[Placed], PGresult]
-"""A wave, and its rows as they came."""
 _Told: TypeAlias = tuple[Placed, RecordRow]
 """A submission, and what became of it in a transaction that may not have committed yet."""
+_Read: TypeAlias = tuple[Sequence[_Told], Sequence[Placed], PGresult]
+"""What is told of all waves but the last one, and that with its rows as they came."""
 _KNOWN: Final = "known"
 _BOARD_CHANGED: Final = b"board changed"
 _REFUSAL_COLUMN: Final = RecordRow._fields.index("refusal")
@@ -199,7 +200,7 @@ class PostgresLedger:
 
     def _steps(
         self, talk: Talk, arrival: _Arrival, waves: Sequence[Sequence[Placed]], *, patient: bool
-    ) -> Steps[Sequence[_Read]]:
+    ) -> Steps[_Read]:
         """Raises BoardChanged, and then nothing is recorded.
 
         Committed by a message of its own: a server that was silent may read long after what was
@@ -221,12 +222,12 @@ class PostgresLedger:
         if new:
             ((number,),) = yield from talk.rows()
             arrival.give(number)
-        read = [(waves[0], (yield from _read_wave(talk)))]
-        for number, wave in enumerate(waves[1:], start=2):
-            earlier = _told_of(talk, read)
-            self._send_wave(talk, arrival, wave, earlier=earlier, last=number == len(waves))
-            read.append((wave, (yield from _read_wave(talk))))
-        return read
+        earlier: list[_Told] = []
+        last = waves[-1]
+        for wave, following in pairwise(waves):
+            earlier += _told_of(talk, wave, (yield from _read_wave(talk)))
+            self._send_wave(talk, arrival, following, earlier=earlier, last=following is last)
+        return earlier, last, (yield from _read_wave(talk))
 
     def _send_wave(
         self,
@@ -279,16 +280,15 @@ def _read_wave(talk: Talk) -> Steps[PGresult]:
     return rows
 
 
-def _told_of(talk: Talk, read: Iterable[_Read]) -> list[_Told]:
-    return [
-        (wave[row[0] - 1], RecordRow._make(row)) for wave, rows in read for row in talk.loaded(rows)
-    ]
+def _told_of(talk: Talk, wave: Sequence[Placed], rows: PGresult) -> list[_Told]:
+    return [(wave[row[0] - 1], RecordRow._make(row)) for row in talk.loaded(rows)]
 
 
-def _done_of(talk: Talk, read: Iterable[_Read]) -> _Done:
+def _done_of(talk: Talk, read: _Read) -> _Done:
+    earlier, last, rows = read
     done = _Done()
     results, changes = done.results, done.changes
-    for item, row in _told_of(talk, read):
+    for item, row in chain(earlier, _told_of(talk, last, rows)):
         if row.refusal == _KNOWN:
             done.known.append(item)
         else:
