@@ -7,17 +7,15 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
-from bootstrap.embedded.waiting import until
 from core.errors import IndexUnbuilt
 from resilience.deadline import DEADLINE_S
-from server import metrics
 from server.audit.link import Audit
 from server.audit.refusals import Refusals
 from server.rpc.boards_servicer import BoardsServicer
@@ -34,7 +32,6 @@ from tests.unit.server.fakes import Fakes
 LIST_SHARDS = "/standings.v1.AdminService/ListShards"
 WATCH = "/grpc.health.v1.Health/Watch"
 STREAM = "/standings.v1.RankingService/StreamSubmitScores"
-WATCH_ENTRIES = "/standings.v1.RankingService/WatchEntries"
 
 AUDIT = Audit(MemoryAudit(), None)  # type: ignore[arg-type]
 
@@ -121,21 +118,6 @@ def stream(act: Any, **changes: Any) -> Any:
 def call(**changes: Any) -> CallContext:
     """A call without deadline and metadata."""
     return CallContext(**{"deadline_s": None, "metadata": {}, "peer_of": lambda: "test", **changes})
-
-
-def in_progress() -> float:
-    """What the gauge says."""
-    (family,) = metrics.IN_FLIGHT.collect()
-    return family.samples[0].value
-
-
-def told(count: float) -> Callable[[], Awaitable[bool]]:
-    """Whether the gauge says that."""
-
-    async def is_told() -> bool:
-        return in_progress() == count
-
-    return is_told
 
 
 async def nothing(_call: CallContext) -> None:
@@ -353,32 +335,6 @@ async def test_too_many_calls() -> None:
     assert refused.trailers == (("grpc-retry-pushback-ms", "200"),)
     assert await first == b""
     assert await handler(b"", call()) == b""
-
-
-async def test_calls_in_progress_are_told() -> None:
-    """A moment later, those of all kinds together; and that they are over, however they end."""
-    before = in_progress()
-    gate = asyncio.Event()
-
-    async def act(_call: CallContext) -> None:
-        await gate.wait()
-
-    handlers = [unary(act), unary(act)]
-    tasks = [asyncio.create_task(handler(b"", call())) for handler in handlers]
-    watching = compose(method_table([Ranking(act)]), chain())[WATCH_ENTRIES].handler
-
-    async def watch() -> None:
-        async for _ in watching(messages(b""), call()):
-            pass
-
-    tasks.append(asyncio.create_task(watch()))
-
-    assert await until(told(before + 3), timeout_s=5)
-
-    tasks[0].cancel()
-    gate.set()
-    await asyncio.wait(tasks)
-    assert await until(told(before), timeout_s=5)
 
 
 async def test_streams_count_and_are_refused_too() -> None:
