@@ -18,7 +18,7 @@ from bench.requests import BATCH_SIZE, SCORE_MAX
 from bench.samples import Sample, sample_of_times
 from chaos.boards import fill_past_server
 from core.clock import SystemClock
-from core.ports import Placed
+from core.flushes import Placed
 from core.submission_ids import SubmissionIds
 from core.types import Board, BoardSpec, Operator, SortOrder, Submission
 from storage.batch import parameters_of, window_of

@@ -32,8 +32,9 @@ from core.errors import (
     QueueFull,
     StandingsError,
 )
+from core.flushes import Flush, FlushResult, Placed
 from core.lull import Lull
-from core.ports import Flush, FlushResult, Index, Ledger, Placed
+from core.ports import Index, Ledger
 from core.types import Board, IndexChange, Recorded, Submission, shard_of
 from core.values import value
 from core.waiting_lines import Sealed, WaitingLines
@@ -323,9 +324,7 @@ class SubmissionBatcher:
             for item in placed:
                 sealed.items[item.place].board = item.board
             recorded = await self._ledger.record(Flush(result.arrival, placed))
-            result.results |= recorded.results
-            for xid, changes in recorded.changes.items():
-                result.changes.setdefault(xid, []).extend(changes)
+            result.add(recorded)
         return result
 
     async def _look_up(self, placed: Sequence[Placed], result: FlushResult) -> list[Placed]:

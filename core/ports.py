@@ -6,16 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from core.errors import StandingsError
+from core.flushes import Flush, FlushResult
 from core.types import (
     ALL_SHARDS,
     Board,
     BoardSpec,
     IndexChange,
-    Recorded,
     Source,
     Standing,
-    Submission,
 )
 from core.values import value
 
@@ -52,38 +50,6 @@ class Boards(Protocol):
 
     async def delete(self, board_id: str, *, etag: str) -> Board:
         """Ends a board; entries are removed by a job. Raises BoardNotFound, EtagMismatch."""
-
-
-@value
-class Placed:
-    """A submission with its board and its place in a flush, 0 to 1,023."""
-
-    submission: Submission
-    board: Board
-    place: int
-
-
-@value
-class Flush:
-    """Submissions that go to the ledger in one transaction, in the order they were made.
-
-    `arrival` is the first arrival number of the flush; the arrival of a submission is that plus
-    its place. None: it is sealed now, and has none yet.
-    """
-
-    arrival: int | None
-    placed: Sequence[Placed]
-
-
-@dataclass(slots=True)
-class FlushResult:
-    """What the ledger did. `results` by place; `changes` by the transaction that made them.
-    `arrival` is that of the flush, None where it was given none.
-    """
-
-    arrival: int | None = None
-    results: dict[int, Recorded | StandingsError] = field(default_factory=dict)
-    changes: dict[int, list[IndexChange]] = field(default_factory=dict)
 
 
 class Ledger(Protocol):

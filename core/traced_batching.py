@@ -14,7 +14,8 @@ from typing import Final
 from core.batching import Settled, SubmissionBatcher, WriteObserver
 from core.board_directory import BoardDirectory
 from core.errors import StandingsError
-from core.ports import Flush, FlushResult, Index, Ledger
+from core.flushes import Flush, FlushResult
+from core.ports import Index, Ledger
 from core.tracing import SPAN, Span, span_here
 from core.types import Board, IndexChange, Recorded, Standing, Submission
 

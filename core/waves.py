@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from core.ports import Placed
+from core.flushes import Placed
 
 
 def waves_of(placed: Sequence[Placed]) -> Sequence[Sequence[Placed]]:

@@ -16,7 +16,7 @@ from core.errors import (
     SubmissionIdTooOld,
     UserBeingDeleted,
 )
-from core.ports import Placed
+from core.flushes import Placed
 from core.types import (
     INT64_MAX,
     INT64_MIN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
 from typing import Final, TypeAlias
@@ -16,7 +16,7 @@ from core.errors import (
     StandingsError,
     WriteConflict,
 )
-from core.ports import Flush, FlushResult, Placed
+from core.flushes import Flush, FlushResult, Placed
 from core.types import IndexChange, Recorded, Standing, shard_of
 from core.waves import waves_of
 from storage.batch import (
@@ -43,18 +43,11 @@ _Told: TypeAlias = tuple[Placed, RecordRow]
 """A submission, and what became of it in a transaction that may not have committed yet."""
 _Read: TypeAlias = tuple[Sequence[_Told], Sequence[Placed], PGresult]
 """What is told of all waves but the last one, and that with its rows as they came."""
+_Done: TypeAlias = tuple[FlushResult, Sequence[Placed]]
+"""What a transaction did, and the submissions that were recorded before."""
 _KNOWN: Final = "known"
 _BOARD_CHANGED: Final = b"board changed"
 _REFUSAL_COLUMN: Final = RecordRow._fields.index("refusal")
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What a transaction did: as `FlushResult`, without those that it knew."""
-
-    results: dict[int, Recorded | StandingsError] = field(default_factory=dict)
-    changes: dict[int, list[IndexChange]] = field(default_factory=dict)
-    known: list[Placed] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -132,7 +125,7 @@ class PostgresLedger:
         the other, so that a bad row ends up alone (PROTOCOL P11).
         """
         try:
-            done = await self._transact(arrival, placed, patient=not split)
+            done, known = await self._transact(arrival, placed, patient=not split)
         except _ROW_ERRORS as error:
             if len(placed) == 1 or isinstance(error, BoardChanged):
                 reason = error if isinstance(error, WriteConflict) else refused(error)
@@ -149,11 +142,9 @@ class PostgresLedger:
         except StandingsError as error:
             result.results |= {item.place: error for item in placed}
             return
-        result.results |= done.results
-        for xid, changes in done.changes.items():
-            result.changes.setdefault(xid, []).extend(changes)
-        if done.known:
-            result.results |= await self._first_outcomes(done.known)
+        result.add(done)
+        if known:
+            result.results |= await self._first_outcomes(known)
 
     async def _transact(
         self, arrival: _Arrival, placed: Sequence[Placed], *, patient: bool
@@ -286,14 +277,13 @@ def _told_of(talk: Talk, wave: Sequence[Placed], rows: PGresult) -> list[_Told]:
 
 def _done_of(talk: Talk, read: _Read) -> _Done:
     earlier, last, rows = read
-    done = _Done()
-    results, changes = done.results, done.changes
+    done, known = FlushResult(), list[Placed]()
     for item, row in chain(earlier, _told_of(talk, last, rows)):
         if row.refusal == _KNOWN:
-            done.known.append(item)
+            known.append(item)
         else:
-            results[item.place] = outcome_of(item, row)
+            done.results[item.place] = outcome_of(item, row)
         if row.item is not None:
             change = IndexChange(row.season_no, shard_of(item.submission.user_id), row.item)
-            changes.setdefault(row.xid, []).append(change)
-    return done
+            done.changes.setdefault(row.xid, []).append(change)
+    return done, known

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.ports import Flush, FlushResult, Ledger
+from core.flushes import Flush, FlushResult
+from core.ports import Ledger
 from core.types import Outcome, Recorded, Standing
 from storage import metrics
 

@@ -26,9 +26,10 @@ from chaos.load import BOARDS, Budget, Load, Players, Population, new_history
 from chaos.stores import Found, Ledger, Stores
 from chaos.verdicts import Harm, Invariant
 from cli.serving import serving
+from core.flushes import Flush, FlushResult
 from core.ordering import Ordering
 from core.own_writes import KeptAnswer
-from core.ports import Flush, FlushResult, Freshness, KeyRange
+from core.ports import Freshness, KeyRange
 from core.types import Board, Operator, ReadMeta, Source
 from resilience.breaker import Breaker, Outcome
 from resilience.overrides import Mode

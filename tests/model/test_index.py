@@ -19,8 +19,8 @@ from redis.asyncio import Redis
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.redis_node import RedisNode
 from core.errors import IndexUnavailable, IndexUnbuilt, Unavailable
+from core.flushes import FlushResult
 from core.ordering import RESULT_BYTES, decode_item
-from core.ports import FlushResult
 from core.types import Board, Operator
 from tests.fakes.making import board_spec, submission
 from tests.fixtures.keeping import Kept

@@ -16,7 +16,8 @@ from bootstrap.embedded.postgres import EmbeddedPostgres
 from bootstrap.embedded.redis_cluster import EmbeddedRedisCluster
 from bootstrap.embedded.waiting import until
 from core.errors import IndexUnbuilt, ReadBehind
-from core.ports import FlushResult, Freshness
+from core.flushes import FlushResult
+from core.ports import Freshness
 from core.types import Board
 from storage.migrations import migrate
 from tests.fakes.making import board_spec, submission

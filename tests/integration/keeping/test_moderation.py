@@ -15,10 +15,11 @@ from core.board_directory import BoardDirectory
 from core.clock import SystemClock
 from core.delete_entry import DeleteEntry, EntryDeleted
 from core.errors import BoardNotFound, EntryNotFound, SeasonNotFound, UserBeingDeleted
+from core.flushes import FlushResult
 from core.index_removals import IndexRemovals
 from core.moderate_users import ModerateUsers
 from core.ordering import Ordering
-from core.ports import FlushResult, Freshness
+from core.ports import Freshness
 from core.tokens import TokenSigner
 from core.types import (
     Board,

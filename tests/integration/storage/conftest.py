@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from core.errors import StandingsError
-from core.ports import Flush, FlushResult, Placed
+from core.flushes import Flush, FlushResult, Placed
 from core.removal_ports import EntryDeletion, RemovedEntry
 from core.types import Board, BoardSpec, Recorded, Submission
 from storage.boards import PostgresBoards

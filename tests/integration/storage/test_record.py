@@ -21,8 +21,8 @@ from core.errors import (
     SubmissionIdReused,
     SubmissionIdTooOld,
 )
+from core.flushes import Flush, Placed
 from core.ordering import Ordering, decode_item
-from core.ports import Flush, Placed
 from core.types import (
     INT64_MAX,
     INT64_MIN,

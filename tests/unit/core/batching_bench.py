@@ -10,7 +10,7 @@ from core.batching import Settled, SubmissionBatcher
 from core.board_directory import BoardDirectory
 from core.clock import SystemClock
 from core.errors import BoardNotFound, LedgerUnavailable, StandingsError
-from core.ports import Flush, FlushResult, Placed
+from core.flushes import Flush, FlushResult, Placed
 from core.types import Board, IndexChange, Outcome, Recorded, Season, Submission
 from tests.fakes.making import board_spec
 
