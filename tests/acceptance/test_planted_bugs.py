@@ -102,7 +102,9 @@ class Arena:
                 channels = Channels(address, 2)
                 stack.push_async_callback(channels.close)
                 players = Players(users, random.Random(7), shares=shares, numbers=numbers)
-                await stack.enter_async_context(Load(channels, players, history, rate=rate))
+                # What retries there are at first of a long run are too many for a moment.
+                load = Load(channels, players, history, rate=rate, budget=Budget(tokens=0))
+                await stack.enter_async_context(load)
             if impatient:
                 channels = Channels(self.server.address, 2)
                 stack.push_async_callback(channels.close)
