@@ -34,6 +34,7 @@ from core.errors import (
 )
 from core.flushes import Flush, FlushResult, Placed
 from core.lull import Lull
+from core.pace import Pace
 from core.ports import Index, Ledger
 from core.types import Board, IndexChange, Recorded, Submission, shard_of
 from core.values import value
@@ -49,12 +50,8 @@ _WORTH_A_FLUSH: Final = 64
 what a flush costs whatever its size is more than 30 submissions cost besides."""
 _UNSETTLED_MAX: Final = 16_384
 """Submissions a worker holds before it refuses more: half a second of work at full speed."""
-_REST_MIN_S: Final = 0.006
-_REST_MAX_S: Final = 0.015
-"""How long calls that come right after a crowd wait for others: within these bounds twice as long
-as flushes take lately, which tells how slow the machine is."""
-_NEWEST_SHARE: Final = 0.3
-"""What the last flush counts for in how long they take."""
+_REST_MAX_S: Final = 0.025
+"""How long calls that come right after a crowd wait for others at most."""
 _LATE: Final = 2
 """A flush that takes so many times as long as usual is late."""
 _LOOKUPS_MAX: Final = 8
@@ -96,10 +93,9 @@ class _Call:
 
 
 @dataclass(slots=True)
-class _Pace:
-    """How long a flush takes lately, and when one that is sealed now would be back."""
+class _FlushPace(Pace):
+    """And when a flush that is sealed now would be back."""
 
-    flush_s: float = 0.0
     back_s: float = 0.0
     sealed_s: float = 0.0
 
@@ -107,20 +103,12 @@ class _Pace:
         """A flush is about to be sealed. While none is on its way the past says little, and there
         is nothing better to do than to try.
         """
-        self.back_s = now_s + self.flush_s if busy else now_s
+        self.back_s = now_s + self.took_s if busy else now_s
         self.sealed_s = now_s
 
     def late(self, now_s: float) -> bool:
         """Whether the flush that was sealed last should have been back."""
-        return now_s - self.sealed_s > _LATE * self.flush_s
-
-    def note(self, took_s: float) -> None:
-        """A flush is back."""
-        self.flush_s += _NEWEST_SHARE * (took_s - self.flush_s)
-
-    def rest_s(self) -> float:
-        """What it is worth to wait for others."""
-        return min(max(_REST_MIN_S, 2 * self.flush_s), _REST_MAX_S)
+        return now_s - self.sealed_s > _LATE * self.took_s
 
 
 @dataclass(slots=True)
@@ -135,7 +123,7 @@ class _Waiting:
     submission_id: str
     call: _Call
     position: int
-    pace: _Pace
+    pace: _FlushPace
 
     @property
     def gone(self) -> bool:
@@ -162,12 +150,12 @@ class SubmissionBatcher:
         self._boards = boards
         self._observer = observer
         self._deadline_s = deadline_s
-        self._pace = _Pace()
+        self._pace = _FlushPace(_REST_MAX_S)
         self._lines: WaitingLines[_Waiting] = WaitingLines()
         self._flushes = 0
         self._away = 0
         self._unsettled = 0
-        self._lull = Lull(self._kick, rest_s=_REST_MIN_S, anew=True)
+        self._lull = Lull(self._kick, rest_s=self._pace.rest_s, anew=True)
         self._sealing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -293,7 +281,7 @@ class SubmissionBatcher:
             shard = (outcome.season.number, shard_of(item.submission.user_id))
             self._settle(item, Settled(outcome, indexed=shard not in missed))
         self._pace.note(loop.time() - began_s)
-        self._lull.rest_s = self._pace.rest_s()
+        self._lull.rest_s = self._pace.rest_s
 
     async def _record_and_release(self, sealed: Sealed[_Waiting]) -> FlushResult:
         try:

@@ -17,13 +17,14 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from core.errors import ShardsMissing
 from core.lull import Lull
+from core.pace import Pace
 
 _AWAY_MAX: Final = 2
 """Crowds of a kind on their way: while one counts, the next looks for its users."""
 _WORTH_GOING: Final = 64
 """So many go beside any other crowd."""
-_REST_S: Final = 0.006
-"""How long those who ask right after a crowd wait for others at most."""
+_REST_MAX_S: Final = 0.015
+"""How long those who ask right after a crowd wait for others at most; with more they only wait."""
 _CROWD_MAX: Final = 128
 """Whom a crowd asks for, if nothing else is said; a call holds up its node."""
 
@@ -55,7 +56,8 @@ class Gathering(Generic[_Item, _Answer]):
         self._deadline_s = deadline_s
         self._crowd_max = crowd_max
         self._crowd: _Crowd[_Item, _Answer] | None = None
-        self._lull = Lull(self._go, rest_s=_REST_S)
+        self._pace = Pace(_REST_MAX_S)
+        self._lull = Lull(self._go, rest_s=self._pace.rest_s, anew=True)
         self._away: dict[asyncio.Task[None], int] = {}
 
     @property
@@ -106,6 +108,8 @@ class Gathering(Generic[_Item, _Answer]):
             self._send(crowd)
 
     async def _bring(self, crowd: _Crowd[_Item, _Answer]) -> None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         try:
             answer = await crowd.ask(list(crowd.items))
         except ShardsMissing as error:
@@ -125,6 +129,8 @@ class Gathering(Generic[_Item, _Answer]):
             for waiting in crowd.waiting:
                 if not waiting.done():
                     waiting.set_result(answer)
+            self._pace.note(loop.time() - began_s)
+            self._lull.rest_s = self._pace.rest_s
 
 
 def _fail(waiting: asyncio.Future[_Answer], error: Exception) -> None:

@@ -97,8 +97,8 @@ async def _read_between(
     """
     rows_max = limit + 2 * _EXTRA_ROWS_MAX
     span = Span(within.low, 0, rows_max, within)
-    shares = await span.ask(read, SHARDS, 0, rows_max)
-    view = note_counts(read, counts, shares)
+    shares, states = await span.ask(read, SHARDS, 0, rows_max)
+    view = note_counts(read, counts, states)
     before = sum(share.before for share in shares.values())
     rows = merge([share.below for share in shares.values()])
     ends_here = not within.high or before + len(rows) >= offset + limit

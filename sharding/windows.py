@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import inf
 from typing import Final
 
 from core.ordering import PREFIX_BYTES, VALUE_BYTES
@@ -14,7 +17,7 @@ from core.values import value
 from sharding.keys import SHARDS
 from sharding.merge import ROW_BYTES, TAIL_BYTES, bound, merge, pairs
 from sharding.reading import SeasonRead, view_of
-from sharding.replies import Reply, parts_of
+from sharding.replies import parts_of
 from sharding.shard_counts import ShardCounts
 
 SHARED_ROWS_MAX: Final = 40
@@ -31,23 +34,22 @@ _STATE_BITS: Final = 6
 
 @value
 class Share:
-    """What one shard has of a window, at one instant: its rows next to the point on either side,
-    nearest first, and how many of its entries stand before the point.
+    """What one shard has of a window, at one instant: how many of its entries stand before the
+    point, and its rows next to the point on either side, best or worst first.
     """
 
-    state: tuple[int, int, int]
     before: int
     above: bytes
     below: bytes
 
-    @classmethod
-    def of(cls, reply: Reply) -> Share:
-        """The share in a reply to `window`."""
-        epoch, live, ms, before, above, below = parts_of(reply, 6)
-        return cls((epoch, live, ms), before, above, below)
-
 
 Shares = dict[int, Share]
+Stretch = tuple[int, bytes]
+"""How many entries of a shard stand before a key, and the rows on either side of it, best first and
+without its own: as many above it as were asked for, or all.
+"""
+State = tuple[int, int, int]
+"""A shard's epoch, its live entries, and how far it has caught up, in ms."""
 Windows = Mapping[int, tuple[IndexedEntry, Window]]
 """By user; those without an entry are left out."""
 WindowsTogether = SharedReads[int, Windows]
@@ -62,8 +64,10 @@ class Span:
     below: int
     within: KeyRange
 
-    async def ask(self, read: SeasonRead, shards: Iterable[int], above: int, below: int) -> Shares:
-        """The shares of some shards, of so many rows at most. Cost: one round trip."""
+    async def ask(
+        self, read: SeasonRead, shards: Iterable[int], above: int, below: int
+    ) -> tuple[Shares, dict[int, State]]:
+        """The shares of some shards, of so many rows at most, and their states. Cost: one trip."""
         low, high, point = bound(self.within.low), bound(self.within.high), bound(self.point)
         least = b"[" + low if low else b"("
         most = b"(" + high if high else b"+"
@@ -72,7 +76,12 @@ class Span:
         stop = b"(" + point if not high or point < high else most
         args = (point, least, stop, above, start, most, below)
         replies = await read.ask("window", [args], dict.fromkeys(shards, ()))
-        return {shard: Share.of(reply) for shard, (reply,) in replies.items()}
+        shares, states = {}, {}
+        for shard, (reply,) in replies.items():
+            epoch, live, ms, before, above_rows, below_rows = parts_of(reply, 6)
+            shares[shard] = Share(before, above_rows, below_rows)
+            states[shard] = epoch, live, ms
+        return shares, states
 
 
 async def read_window(
@@ -89,9 +98,9 @@ async def read_window(
     Cost: one round trip, and one more where that happens.
     """
     quotas = _Quotas.of(counts, read.season_number, span.above, span.below)
-    shares = await span.ask(read, shards, quotas.above, quotas.below)
-    merged = await _completed(read, span, quotas, shares, list(shards))
-    return _window_of(merged, read, counts, shares)
+    shares, states = await span.ask(read, shards, quotas.above, quotas.below)
+    merged = await _completed(read, span, quotas, shares, states, list(shards))
+    return _window_of(merged, shares, note_counts(read, counts, states))
 
 
 async def read_windows_of(
@@ -103,62 +112,80 @@ async def read_windows_of(
     shard says are of one instant. Cost: two round trips, and one more for each user of whom a shard
     has more than it sent.
     """
-    own = await _own_shares(read, user_ids, above, below)
+    own, homes = await _own_stretches(read, user_ids, above, below)
     if not own:
         return {}
     quotas = _Quotas.of(counts, read.season_number, above, below)
-    others = await _other_shares(read, own, quotas)
+    others, states = await _other_stretches(read, own, quotas)
+    now = homes | states
+
+    def view_now(now: Mapping[int, State]) -> IndexView:
+        # One for all of them: as old as the oldest of what was said to any.
+        entry_count = note_counts(read, counts, now).entry_count
+        return replace(view_of([*homes.values(), *now.values()]), entry_count=entry_count)
+
+    view = view_now(now)
     windows = {}
-    for user_id, (entry, share) in own.items():
-        shares = others[user_id]
-        partial = list(shares)
-        shares[shard_of(user_id)] = share
-        span = Span(entry.key, above, below, KeyRange())
-        merged = await _completed(read, span, quotas, shares, partial)
-        windows[user_id] = entry, _window_of(merged, read, counts, shares)
+    for user_id, (entry, stretch) in own.items():
+        window = _window_beside(entry.key, stretch, others[user_id], quotas, above, below, view)
+        if window is None:
+            shares = {shard: quotas.share_of(other) for shard, other in others[user_id].items()}
+            partial = list(shares)
+            shares[shard_of(user_id)] = _share_of(stretch, above)
+            span = Span(entry.key, above, below, KeyRange())
+            known = dict(now)
+            merged = await _completed(read, span, quotas, shares, known, partial)
+            window = _window_of(merged, shares, view_now(known))
+        windows[user_id] = entry, window
     return windows
 
 
-async def _own_shares(
+async def _own_stretches(
     read: SeasonRead, user_ids: Iterable[int], above: int, below: int
-) -> dict[int, tuple[IndexedEntry, Share]]:
-    """The entries of users, and what their own shards have beside them."""
+) -> tuple[dict[int, tuple[IndexedEntry, Stretch]], dict[int, State]]:
+    """The entries of users with what their own shards have beside them, and the states of those
+    shards.
+    """
     homes: dict[int, list[int]] = {}
     for user_id in user_ids:
         homes.setdefault(shard_of(user_id), []).append(user_id)
     asked = {shard: (struct.pack(f">{len(ids)}Q", *ids),) for shard, ids in homes.items()}
     replies = await read.ask("around", [(above, below)], asked)
-    own = {}
+    own, states = {}, {}
     for shard, ids in homes.items():
-        epoch, live, ms, *told = parts_of(replies[shard][0], 3 + 4 * len(ids))
-        for place, user_id in enumerate(ids):
-            value, before, *rows = told[4 * place : 4 * place + 4]
-            if value:
-                entry = entry_of(user_id, value, before)
-                own[user_id] = entry, Share((epoch, live, ms), before, *rows)
-    return own
+        epoch, live, ms, *told = parts_of(replies[shard][0], 3 + 3 * len(ids))
+        states[shard] = epoch, live, ms
+        parts = zip(ids, told[::3], told[1::3], told[2::3], strict=True)
+        for user_id, found, before, rows in parts:
+            if found:
+                own[user_id] = entry_of(user_id, found, before), (before, rows)
+    return own, states
 
 
-async def _other_shares(
-    read: SeasonRead, own: Mapping[int, tuple[IndexedEntry, Share]], quotas: _Quotas
-) -> Mapping[int, Shares]:
-    """What all other shards have beside the entries of users."""
-    keys = {user_id: entry.key for user_id, (entry, _) in own.items()}
-    homes = [(user_id, shard_of(user_id)) for user_id in own]
-    users = {shard: [user for user, home in homes if home != shard] for shard in SHARDS}
+async def _other_stretches(
+    read: SeasonRead, own: Mapping[int, tuple[IndexedEntry, Stretch]], quotas: _Quotas
+) -> tuple[Mapping[int, dict[int, Stretch]], dict[int, State]]:
+    """What all other shards have beside the entries of users, and the states of those shards."""
+    homes = {user_id: shard_of(user_id) for user_id in own}
+    users = {shard: [user for user, home in homes.items() if home != shard] for shard in SHARDS}
     replies = await read.ask(
         "near",
         [(quotas.above, quotas.below)],
-        {shard: (b"".join(keys[user] for user in some),) for shard, some in users.items() if some},
+        {
+            shard: (b"".join([own[user][0].key for user in some]),)
+            for shard, some in users.items()
+            if some
+        },
     )
-    others: dict[int, Shares] = {user_id: {} for user_id in own}
+    others: dict[int, dict[int, Stretch]] = {user_id: {} for user_id in own}
+    states = {}
     for shard, (reply,) in replies.items():
         some = users[shard]
-        epoch, live, ms, *told = parts_of(reply, 3 + 3 * len(some))
-        state = epoch, live, ms
-        for place, user_id in enumerate(some):
-            others[user_id][shard] = Share(state, *told[3 * place : 3 * place + 3])
-    return others
+        epoch, live, ms, *told = parts_of(reply, 3 + 2 * len(some))
+        states[shard] = epoch, live, ms
+        for user_id, stretch in zip(some, zip(told[::2], told[1::2], strict=True), strict=True):
+            others[user_id][shard] = stretch
+    return others, states
 
 
 def entry_of(user_id: int, value: bytes, before_in_shard: int) -> IndexedEntry:
@@ -169,18 +196,60 @@ def entry_of(user_id: int, value: bytes, before_in_shard: int) -> IndexedEntry:
     return IndexedEntry(key, tail, before_in_shard, hidden)
 
 
-def note_counts(read: SeasonRead, counts: ShardCounts, shares: Mapping[int, Share]) -> IndexView:
+def note_counts(read: SeasonRead, counts: ShardCounts, states: Mapping[int, State]) -> IndexView:
     """The view of some shards; how the entries are spread over all of them is remembered."""
-    if len(shares) == len(SHARDS):
-        counts.note(read.season_number, [shares[shard].state[1] for shard in SHARDS])
-    return view_of(share.state for share in shares.values())
+    if len(states) == len(SHARDS):
+        counts.note(read.season_number, [states[shard][1] for shard in SHARDS])
+    return view_of(states.values())
+
+
+def _window_beside(
+    key: bytes,
+    own: Stretch,
+    others: Mapping[int, Stretch],
+    quotas: _Quotas,
+    above: int,
+    below: int,
+    view: IndexView,
+) -> Window | None:
+    """What stands around a key; None where another shard may have more of it than it sent."""
+    befores, blobs = zip(own, *others.values(), strict=True)
+    rows = merge(blobs)
+    place = bisect_left(rows, key)
+    above_rows = rows[max(0, place - above) : place]
+    below_rows = rows[place : place + below]
+    first = above_rows[0] if len(above_rows) >= above > 0 else _LEAST
+    last = below_rows[-1] if len(below_rows) >= below > 0 else _GREATEST
+    above_cut = quotas.above if quotas.above < above else inf
+    below_cut = quotas.below * ROW_BYTES if quotas.below < below else inf
+    for before, blob in others.values():
+        if before > above_cut and blob[:ROW_BYTES] > first:
+            return None
+        if len(blob) >= below_cut and blob[-ROW_BYTES:] < last:
+            sent_above = ROW_BYTES * min(before, quotas.above)
+            if len(blob) - sent_above == below_cut:
+                return None
+    return Window(sum(befores), pairs(above_rows), pairs(below_rows), view)
+
+
+def _share_of(stretch: Stretch, above: int) -> Share:
+    """A shard's share, out of a stretch of up to so many rows above the point."""
+    before, rows = stretch
+    place = ROW_BYTES * min(before, above)
+    return Share(before, rows[:place], rows[place:])
 
 
 async def _completed(
-    read: SeasonRead, span: Span, quotas: _Quotas, shares: Shares, partial: Sequence[int]
+    read: SeasonRead,
+    span: Span,
+    quotas: _Quotas,
+    shares: Shares,
+    states: dict[int, State],
+    partial: Sequence[int],
 ) -> _Merged:
     """The rows of a span, once no shard lacks any: those shares that were asked for quotas, and
-    whose shards may have more, are replaced. Cost: nothing, or a round trip.
+    whose shards may have more, are replaced, and so are the states of these shards. Cost: nothing,
+    or a round trip.
     """
     while True:
         merged = _Merged.of(span, shares.values())
@@ -189,11 +258,12 @@ async def _completed(
             return merged
         # What is asked again may have changed, and so may what the others lack.
         partial = [shard for shard in partial if shard not in again]
-        shares |= await span.ask(read, again, span.above, span.below)
+        new_shares, new_states = await span.ask(read, again, span.above, span.below)
+        shares |= new_shares
+        states |= new_states
 
 
-def _window_of(merged: _Merged, read: SeasonRead, counts: ShardCounts, shares: Shares) -> Window:
-    view = note_counts(read, counts, shares)
+def _window_of(merged: _Merged, shares: Shares, view: IndexView) -> Window:
     before = sum(share.before for share in shares.values())
     return Window(before, pairs(merged.above), pairs(merged.below), view)
 
@@ -209,6 +279,10 @@ class _Quotas:
     def of(cls, counts: ShardCounts, season_number: int, above: int, below: int) -> _Quotas:
         """As many as are hardly ever too few for so many."""
         return cls(counts.quota(season_number, above), counts.quota(season_number, below))
+
+    def share_of(self, stretch: Stretch) -> Share:
+        """A shard's share, out of a stretch that was asked for by these quotas."""
+        return _share_of(stretch, self.above)
 
 
 @value
@@ -238,7 +312,7 @@ class _Merged:
         for shard in partial:
             share = shares[shard]
             above, below = share.above, share.below
-            if (len(above) == above_cut and above[-ROW_BYTES:] > first) or (
+            if (len(above) == above_cut and min(above[:ROW_BYTES], above[-ROW_BYTES:]) > first) or (
                 len(below) == below_cut and below[-ROW_BYTES:] < last
             ):
                 again.append(shard)

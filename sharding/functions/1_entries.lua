@@ -19,7 +19,6 @@
 local ITEM, VALUE, KEY = 44, 36, 32
 local READY, BUILDING = 1, 2
 local LIVE, HIDDEN = 0, 2 -- the two top bits of a value's sixth byte from its end
-local START = '(' -- after the member ''
 local SEEN_FOR_MS = 10
 local CHUNK = 1000 -- unpack() puts arguments on a stack of about 8,000
 

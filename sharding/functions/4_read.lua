@@ -73,8 +73,10 @@ local function values_of(h, users)
   return values
 end
 
+-- The cutoff has a byte at least. Counted with the member '': to find what stands behind it takes
+-- a walk of its own.
 local function count_before(z, cutoff)
-  return redis.call('ZLEXCOUNT', z, START, '(' .. cutoff)
+  return redis.call('ZLEXCOUNT', z, '-', '(' .. cutoff) - 1
 end
 
 -- A hidden entry keeps its key, and is told with the place that it would have.
@@ -138,55 +140,52 @@ local function window(_, args)
   end)
 end
 
--- How many entries stand before a key, and the rows next to it on either side without its own,
--- nearest first: by their places, so that both sides are one look.
-local function beside(z, key, above, below)
+-- How many entries stand before a key, and the places of the rows next to it on either side; `own`:
+-- how many stand at the key itself.
+local function beside(z, key, above, below, own)
   local before = count_before(z, key)
-  -- The member '' has index 0, so the entry right before the key has index `before`.
-  local first = math.max(1, before + 1 - above)
-  local last = before + 1 + below
-  -- Made strings once: each number given is printed anew, and by another rule.
-  local rows =
-    redis.call('ZRANGE', z, string.format('%d', first), string.format('%d', last))
-  local nearest, gap = {}, before + 1 - first
-  for i = gap, 1, -1 do
-    nearest[#nearest + 1] = rows[i]
-  end
-  local own = rows[gap + 1]
-  local from = gap + (own and string.sub(own, 1, KEY) == key and 2 or 1)
-  local to = math.min(#rows, from + below - 1)
-  return before, table.concat(nearest), table.concat(rows, '', from, to)
+  -- The member '' has index 0, so the entry right before the key has index `before`. Made strings
+  -- once: each number given is printed anew, and by another rule.
+  local first = string.format('%d', math.max(1, before + 1 - above))
+  local last = string.format('%d', before + own + below)
+  return before, redis.call('ZRANGE', z, first, last)
 end
 
 -- args: rows wanted above and below each user, then per shard m d h z xids users. Adds for each
--- user the value, '' if it has none, and what stands beside its key.
+-- user the value, '' if it has none, how many entries stand before it, and the rows on either side
+-- of it, best first.
 local function around(_, args)
   local above, below = tonumber(args[1]), tonumber(args[2])
   return each_shard(args, 2, 1, function(h, z, at)
     local users, told = cut(args[at], 8), {}
     for i, value in ipairs(values_of(h, users)) do
-      local place = 4 * i
+      local place = 3 * i
+      told[place - 2], told[place - 1], told[place] = '', 0, ''
       if value and is_told(value) then
-        told[place - 3] = value
-        told[place - 2], told[place - 1], told[place] =
-          beside(z, string.sub(value, 1, 24) .. users[i], above, below)
-      else
-        told[place - 3], told[place - 2], told[place - 1], told[place] = '', 0, '', ''
+        local key = string.sub(value, 1, 24) .. users[i]
+        local own = state_of(value) == LIVE and 1 or 0
+        local before, rows = beside(z, key, above, below, own)
+        local place_of_own = math.min(before, above) + 1
+        if string.sub(rows[place_of_own] or '', 1, KEY) == key then
+          table.remove(rows, place_of_own)
+        end
+        told[place - 2], told[place - 1], told[place] = value, before, table.concat(rows)
       end
     end
     return unpack(told)
   end)
 end
 
--- args: rows wanted above and below each key, then per shard m d h z xids keys. Adds for each key
--- what stands beside it.
+-- args: rows wanted above and below each key, then per shard m d h z xids keys. Adds for each key,
+-- at which nothing stands, how many entries stand before it, and the rows on either side of it, best
+-- first.
 local function near(_, args)
   local above, below = tonumber(args[1]), tonumber(args[2])
   return each_shard(args, 2, 1, function(_, z, at)
     local told = {}
     for i, key in ipairs(cut(args[at], KEY)) do
-      local place = 3 * i
-      told[place - 2], told[place - 1], told[place] = beside(z, key, above, below)
+      local before, rows = beside(z, key, above, below, 0)
+      told[2 * i - 1], told[2 * i] = before, table.concat(rows)
     end
     return unpack(told)
   end)

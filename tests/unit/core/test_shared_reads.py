@@ -127,6 +127,51 @@ async def test_who_comes_right_after_a_crowd_waits_for_others(
     await asyncio.gather(*late)
 
 
+async def test_they_wait_by_how_long_crowds_take(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the answer of the last one on; who comes later than that waits for nobody."""
+    loop = asyncio.get_running_loop()
+    now_s = [loop.time()]
+    monkeypatch.setattr(loop, "time", lambda: now_s[0])
+    monkeypatch.setattr("core.lull.time.monotonic", lambda: now_s[0])
+    waits_s: list[float] = []
+    monkeypatch.setattr(loop, "call_later", lambda wait_s, _end: waits_s.append(wait_s))
+    bench.held = True
+    crowd = [bench.rank(user) for user in range(2, 18, 2)]
+    await bench.until(1)
+
+    now_s[0] += 0.014
+    bench.gates[0].set()
+    await asyncio.gather(*crowd)
+    now_s[0] += 0.001
+    early = bench.rank(20)
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    # The newest counts 0.3 of 14 ms, twice of which they wait.
+    assert waits_s == [pytest.approx(0.0074)]
+    assert len(bench.asked) == 1
+    early.cancel()
+
+
+async def test_who_comes_long_after_an_answer_waits_for_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a crowd went less than 50 ms ago."""
+    now_s = [100.0]
+    monkeypatch.setattr("core.lull.time.monotonic", lambda: now_s[0])
+    await asyncio.gather(*(bench.rank(user) for user in range(2, 18, 2)))
+    waits_s: list[float] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda wait_s, _end: waits_s.append(wait_s))
+
+    now_s[0] += 0.0151
+    assert await bench.rank(20) == ({20: ranked(20)}, VIEW)
+
+    assert waits_s == []
+
+
 async def test_a_crowd_goes_beside_another_once_it_is_as_large(bench: Bench) -> None:
     """Fewer are not worth what it costs whatever its size; they go when the other is back."""
     bench.held = True
