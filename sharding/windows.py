@@ -28,6 +28,7 @@ _NO_CUT: Final = -1
 """No rows are as long: they were not limited, or not below what is wanted."""
 _LEAST: Final = b""
 _GREATEST: Final = b"\xff" * (ROW_BYTES + 1)
+_ALL: Final = KeyRange()
 _STATE_BITS: Final = 6
 """Below the two of the state in the first byte of a tail."""
 
@@ -117,25 +118,21 @@ async def read_windows_of(
         return {}
     quotas = _Quotas.of(counts, read.season_number, above, below)
     others, states = await _other_stretches(read, own, quotas)
-    now = homes | states
-
-    def view_now(now: Mapping[int, State]) -> IndexView:
-        # One for all of them: as old as the oldest of what was said to any.
-        entry_count = note_counts(read, counts, now).entry_count
-        return replace(view_of([*homes.values(), *now.values()]), entry_count=entry_count)
-
-    view = view_now(now)
+    states = homes | states
+    view = _common_view(read, counts, homes, states)
     windows = {}
     for user_id, (entry, stretch) in own.items():
-        window = _window_beside(entry.key, stretch, others[user_id], quotas, above, below, view)
+        span = Span(entry.key, above, below, _ALL)
+        window = _window_beside(span, stretch, others[user_id], quotas, view)
         if window is None:
-            shares = {shard: quotas.share_of(other) for shard, other in others[user_id].items()}
+            shares = {
+                shard: _share_of(part, quotas.above) for shard, part in others[user_id].items()
+            }
             partial = list(shares)
             shares[shard_of(user_id)] = _share_of(stretch, above)
-            span = Span(entry.key, above, below, KeyRange())
-            known = dict(now)
-            merged = await _completed(read, span, quotas, shares, known, partial)
-            window = _window_of(merged, shares, view_now(known))
+            now = dict(states)
+            merged = await _completed(read, span, quotas, shares, now, partial)
+            window = _window_of(merged, shares, _common_view(read, counts, homes, now))
         windows[user_id] = entry, window
     return windows
 
@@ -203,37 +200,38 @@ def note_counts(read: SeasonRead, counts: ShardCounts, states: Mapping[int, Stat
     return view_of(states.values())
 
 
+def _common_view(
+    read: SeasonRead, counts: ShardCounts, homes: Mapping[int, State], states: Mapping[int, State]
+) -> IndexView:
+    """One view for all users of a read: as old as the oldest of what was said to any of them."""
+    entry_count = note_counts(read, counts, states).entry_count
+    return replace(view_of([*homes.values(), *states.values()]), entry_count=entry_count)
+
+
 def _window_beside(
-    key: bytes,
-    own: Stretch,
-    others: Mapping[int, Stretch],
-    quotas: _Quotas,
-    above: int,
-    below: int,
-    view: IndexView,
+    span: Span, own: Stretch, others: Mapping[int, Stretch], quotas: _Quotas, view: IndexView
 ) -> Window | None:
     """What stands around a key; None where another shard may have more of it than it sent."""
-    befores, blobs = zip(own, *others.values(), strict=True)
+    all_before, blobs = zip(own, *others.values(), strict=True)
     rows = merge(blobs)
-    place = bisect_left(rows, key)
-    above_rows = rows[max(0, place - above) : place]
-    below_rows = rows[place : place + below]
-    first = above_rows[0] if len(above_rows) >= above > 0 else _LEAST
-    last = below_rows[-1] if len(below_rows) >= below > 0 else _GREATEST
-    above_cut = quotas.above if quotas.above < above else inf
-    below_cut = quotas.below * ROW_BYTES if quotas.below < below else inf
+    place = bisect_left(rows, span.point)
+    above = rows[max(0, place - span.above) : place]
+    below = rows[place : place + span.below]
+    first = above[0] if len(above) >= span.above > 0 else _LEAST
+    last = below[-1] if len(below) >= span.below > 0 else _GREATEST
+    above_cut = quotas.above if quotas.above < span.above else inf
+    below_cut = quotas.below if quotas.below < span.below else inf
     for before, blob in others.values():
         if before > above_cut and blob[:ROW_BYTES] > first:
             return None
-        if len(blob) >= below_cut and blob[-ROW_BYTES:] < last:
-            sent_above = ROW_BYTES * min(before, quotas.above)
-            if len(blob) - sent_above == below_cut:
-                return None
-    return Window(sum(befores), pairs(above_rows), pairs(below_rows), view)
+        sent_below = len(blob) // ROW_BYTES - min(before, quotas.above)
+        if sent_below == below_cut and blob[-ROW_BYTES:] < last:
+            return None
+    return Window(sum(all_before), pairs(above), pairs(below), view)
 
 
 def _share_of(stretch: Stretch, above: int) -> Share:
-    """A shard's share, out of a stretch of up to so many rows above the point."""
+    """A stretch as a share; up to so many rows above the point were asked for."""
     before, rows = stretch
     place = ROW_BYTES * min(before, above)
     return Share(before, rows[:place], rows[place:])
@@ -279,10 +277,6 @@ class _Quotas:
     def of(cls, counts: ShardCounts, season_number: int, above: int, below: int) -> _Quotas:
         """As many as are hardly ever too few for so many."""
         return cls(counts.quota(season_number, above), counts.quota(season_number, below))
-
-    def share_of(self, stretch: Stretch) -> Share:
-        """A shard's share, out of a stretch that was asked for by these quotas."""
-        return _share_of(stretch, self.above)
 
 
 @value
