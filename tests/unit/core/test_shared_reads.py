@@ -130,7 +130,7 @@ async def test_who_comes_right_after_a_crowd_waits_for_others(
 async def test_they_wait_by_how_long_crowds_take(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the answer of the last one on; who comes later than that waits for nobody."""
+    """From the answer of the last one on."""
     loop = asyncio.get_running_loop()
     now_s = [loop.time()]
     monkeypatch.setattr(loop, "time", lambda: now_s[0])
