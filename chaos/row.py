@@ -121,8 +121,8 @@ def seen_of(history: History) -> Seen:
         reads_answered=_answered(inside, lambda attempt: attempt.kind != SUBMIT),
         tops_answered=_answered(inside, lambda attempt: attempt.kind == "top"),
         writes_answered=_answered(inside, lambda attempt: attempt.kind == SUBMIT),
-        degrade_s=_quiet_after(inside, fault_s, lambda attempt: attempt.result != OK),
-        heal_s=_quiet_after(after, heal_s, _not_well),
+        degrade_s=_quiet_after(fault_s, own, [one for one in inside if one.result != OK]),
+        heal_s=_quiet_after(heal_s, own, [one for one in after if _not_well(one)]),
         p99_ms=_p99_ms(inside),
     )
 
@@ -165,12 +165,12 @@ def _answered(attempts: Sequence[Attempt], wanted: Callable[[Attempt], bool]) ->
     return sum(calls.values()) / len(calls) if calls else 1.0
 
 
-def _quiet_after(
-    attempts: Sequence[Attempt], since_s: float, bad: Callable[[Attempt], bool]
-) -> float:
-    """After how long no more than one attempt in a hundred was bad in any second."""
+def _quiet_after(since_s: float, attempts: Sequence[Attempt], bad: Sequence[Attempt]) -> float:
+    """After how long no more than one attempt in a hundred was bad in any second, whenever the
+    others that ended in it began.
+    """
     ends = sorted(attempt.end_s for attempt in attempts)
-    bads = sorted(attempt.end_s for attempt in attempts if bad(attempt))
+    bads = sorted(attempt.end_s for attempt in bad)
     for end_s in reversed(bads):
         around = (end_s - _HALF_S, end_s + _HALF_S)
         if _between(bads, *around) > max(1, _BAD_SHARE * _between(ends, *around)):

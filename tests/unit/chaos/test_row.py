@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chaos.history import Attempt, History, MarkKind, Meta, Told
 from chaos.row import Expected, missed, seen_of, well
 
@@ -47,6 +49,22 @@ def test_figures_of_a_row() -> None:
     assert seen.reads_answered == 79 / 100
     assert round(seen.degrade_s, 1) == 1.9
     assert round(seen.heal_s, 1) == 4.9
+
+
+@pytest.mark.parametrize(("failed", "lasts"), [(2, False), (3, True)])
+def test_a_share_is_one_of_all_that_ended_in_that_second(failed: int, *, lasts: bool) -> None:
+    """Two failures around the mending are one in a hundred of 200 calls a second, half of which
+    began after it; three are more.
+    """
+    history = History(0.0)
+    for number in range(6_000):
+        second = number / 200
+        code = "UNAVAILABLE" if 20 - failed / 200 <= second < 20 else "OK"
+        history.attempts.append(_attempt(second, code))
+    history.mark(MarkKind.FAULT, 10.0)
+    history.mark(MarkKind.HEAL, 20.0)
+
+    assert (seen_of(history).degrade_s > 0) is lasts
 
 
 def test_a_call_is_answered_by_any_of_its_attempts() -> None:
