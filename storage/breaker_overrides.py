@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import psycopg
-
 from resilience.deadline import within
 from resilience.fleet import FleetOverride
 from resilience.overrides import Mode
+from storage.connecting import LedgerConnection
 from storage.pool import KEEPALIVES, Connection, execute, translated
 from storage.statement import Statement
 
@@ -56,7 +55,7 @@ class PostgresBreakerOverrides:
             return await within(_TIMEOUT_S, self._exchange(ours))
 
     async def _exchange(self, ours: Sequence[FleetOverride]) -> Sequence[FleetOverride]:
-        connection: Connection = await psycopg.AsyncConnection.connect(
+        connection = await LedgerConnection.connect(
             self._dsn,
             autocommit=True,
             connect_timeout=2,

@@ -10,6 +10,7 @@ from typing import Final
 
 import psycopg
 
+from storage.connecting import LedgerConnection
 from storage.pool import KEEPALIVES, Connection
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class PostgresLeadership:
             await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _lead_once(self, work: Callable[[], Awaitable[None]]) -> None:
-        connection: Connection = await psycopg.AsyncConnection.connect(
+        connection = await LedgerConnection.connect(
             self._dsn,
             autocommit=True,
             connect_timeout=3,

@@ -19,6 +19,7 @@ from resilience.bulkhead import Bulkhead
 from resilience.deadline import within
 from resilience.errors import CircuitOpen, Refused
 from resilience.guard import Guard
+from storage.connecting import LedgerConnection
 from storage.guarding import POSTGRES_BREAKERS, judge
 from storage.sessions import PoolUse, session_arguments
 from storage.settings import PostgresSettings
@@ -165,6 +166,7 @@ async def open_pool(
     size = _size(settings, use)
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         dsn,
+        connection_class=LedgerConnection,
         kwargs={
             "autocommit": True,
             "prepare_threshold": 1,
