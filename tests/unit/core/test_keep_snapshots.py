@@ -59,15 +59,22 @@ async def test_what_the_index_lacks_is_taken_of_the_database() -> None:
     assert database.asked == [2, 3]
 
 
-async def test_the_database_is_read_for_a_second_a_round() -> None:
-    """Then the others have to wait for the next one, which begins with them."""
+async def test_the_database_is_read_for_a_tenth_of_the_time() -> None:
+    """For a second at first; then what has to wait is taken before what was taken already."""
     index = Source(1, {number: IndexUnavailable() for number in range(10)})
     database = Source(2, took_ms=400)
     store = Store(range(10))
+    keep_snapshots = KeepSnapshots(index, database, store, database.clock)
 
-    made = await KeepSnapshots(index, database, store, database.clock)()
+    assert (await keep_snapshots(), database.asked) == (3, [0, 1, 2])
 
-    assert (made, database.asked) == (3, [0, 1, 2])
+    store.used = range(3, 10)
+    database.clock.ms += 700
+    assert (await keep_snapshots(), database.asked) == (0, [0, 1, 2])
+    database.clock.ms += 101
+    assert (await keep_snapshots(), database.asked) == (1, [0, 1, 2, 3])
+    database.clock.ms += 3_600_000
+    assert (await keep_snapshots(), len(database.asked)) == (3, 7)
 
 
 async def test_a_round_ends() -> None:
