@@ -1,6 +1,8 @@
 // A client in Go: calls every kind of method of a server, and prints what it saw as one JSON object.
 //
-//	client ADDRESS DESCRIPTORS
+//	client ADDRESS AGEING DESCRIPTORS
+//
+// AGEING is a server of the same boards whose connections do not last.
 //
 // DESCRIPTORS is a file with a google.protobuf.FileDescriptorSet of all services that are called; there
 // is no generated code. tests/acceptance/test_foreign_clients.py knows what there is to see.
@@ -51,12 +53,12 @@ type object = map[string]any
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 3 {
-		log.Fatal("client ADDRESS DESCRIPTORS")
+	if len(os.Args) != 4 {
+		log.Fatal("client ADDRESS AGEING DESCRIPTORS")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, err := dial(ctx, os.Args[1], os.Args[2])
+	c, err := dial(ctx, os.Args[1], os.Args[2], os.Args[3])
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -269,8 +271,9 @@ func concurrent(c *client) (any, error) {
 	return right, nil
 }
 
-// reconnecting calls for longer than a connection may last; nobody may notice.
+// reconnecting calls the server of ageing connections for longer than one lasts; nobody may notice.
 func reconnecting(c *client) (any, error) {
+	c = &client{c.ctx, c.ageing, nil, c.files, c.types}
 	failed := []string{}
 	for began := time.Now(); time.Since(began) < 3*time.Second; {
 		request := object{"boardId": board, "userId": "7"}
@@ -285,11 +288,12 @@ func reconnecting(c *client) (any, error) {
 type client struct {
 	ctx        context.Context
 	connection *grpc.ClientConn
+	ageing     *grpc.ClientConn
 	files      *protoregistry.Files
 	types      *dynamicpb.Types
 }
 
-func dial(ctx context.Context, address, descriptors string) (*client, error) {
+func dial(ctx context.Context, address, ageing, descriptors string) (*client, error) {
 	data, err := os.ReadFile(descriptors)
 	if err != nil {
 		return nil, err
@@ -302,9 +306,13 @@ func dial(ctx context.Context, address, descriptors string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	connection, err := grpc.NewClient(
-		address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
-	return &client{ctx, connection, files, dynamicpb.NewTypes(files)}, err
+	plain := grpc.WithTransportCredentials(insecure.NewCredentials())
+	connection, err := grpc.NewClient(address, plain, grpc.WithDisableRetry())
+	if err != nil {
+		return nil, err
+	}
+	short, err := grpc.NewClient(ageing, plain, grpc.WithDisableRetry())
+	return &client{ctx, connection, short, files, dynamicpb.NewTypes(files)}, err
 }
 
 func (c *client) method(service, name string) (string, protoreflect.MethodDescriptor) {

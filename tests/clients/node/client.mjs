@@ -1,8 +1,9 @@
 // A client in JavaScript: calls every kind of method of a server and prints what it saw as one JSON
 // object.
 //
-//     node client.mjs ADDRESS DESCRIPTORS
+//     node client.mjs ADDRESS AGEING DESCRIPTORS
 //
+// AGEING is a server of the same boards whose connections do not last.
 // DESCRIPTORS is a file with a google.protobuf.FileDescriptorSet of all services that are called; there
 // is no generated code. tests/acceptance/test_foreign_clients.py knows what there is to see.
 import { readFileSync } from "node:fs";
@@ -17,7 +18,7 @@ const TOO_MUCH = 4 * 1024 * 1024 + 1;
 const GZIP = 2;
 const PATIENCE_MS = 60_000;
 
-const [address, descriptors] = process.argv.slice(2);
+const [address, ageing, descriptors] = process.argv.slice(2);
 const known = loader.loadFileDescriptorSetFromBuffer(readFileSync(descriptors), {
   longs: String,
   enums: String,
@@ -211,7 +212,7 @@ const looks = {
   // call that came when its connection had ended is sent again, which HTTP/2 says is safe.
   reconnecting: async () => {
     const usual = { "grpc.use_local_subchannel_pool": 1 };
-    const ranking = new services.standings.v1.RankingService(address, plain, usual);
+    const ranking = new services.standings.v1.RankingService(ageing, plain, usual);
     const failed = [];
     for (const began = Date.now(); Date.now() - began < 3000; ) {
       const { code, details } = await refusal(ask(ranking, "getEntry", { board_id: BOARD, user_id: 7 }));
