@@ -73,9 +73,9 @@ class WriteObserver(Protocol):
         self,
         writes: Iterable[tuple[Board, Recorded]],
         changes: Iterable[IndexChange],
-        missed: Collection[int],
+        missed: Collection[tuple[int, int]],
     ) -> None:
-        """What a flush recorded, each with its board, and the numbers of the seasons that missed
+        """What a flush recorded, each with its board, and the (season, shard) pairs that missed
         some of its changes. Called after the index took the changes, or missed them, and before
         any of the callers is answered. Must not raise.
         """
@@ -264,7 +264,7 @@ class SubmissionBatcher:
             self._observer.flushed(
                 _writes(sealed, result),
                 chain(*result.changes.values()),
-                {season_number for season_number, _ in missed},
+                missed,
             )
         except BaseException as error:
             # A bug, or the end of the process: the calls tell it, and none waits for ever.

@@ -33,23 +33,23 @@ class Shown:
 @dataclass(frozen=True, slots=True)
 class IndexRemovals:
     """What follows a removal's commit. `forget` voids all that is cached of a season number, and
-    `missed` is told which of them have not taken a change.
+    `missed` is told which (season, shard) pairs have not taken a change.
     """
 
     index: Index
     signer: TokenSigner
     forget: Callable[[int], None]
-    missed: Callable[[Collection[int]], None]
+    missed: Callable[[Collection[tuple[int, int]]], None]
 
     async def apply(self, changes: Mapping[int, Sequence[IndexChange]]) -> Shown:
         """Makes committed changes visible, by transaction. Cost: one round trip for each."""
-        missed: set[int] = set()
+        missed: set[tuple[int, int]] = set()
         for xid, items in changes.items():
             try:
-                missed |= {season for season, _ in await self.index.apply(xid, items)}
+                missed |= await self.index.apply(xid, items)
             except Exception:  # noqa: BLE001 - what is committed is acknowledged all the same
                 _log.exception("an apply failed; the healer brings it")
-                missed |= {item.season_number for item in items}
+                missed |= {(item.season_number, item.shard) for item in items}
         writes = {
             (item.season_number, xid, item.shard)
             for xid, items in changes.items()
@@ -72,7 +72,7 @@ class IndexRemovals:
         # A transaction is looked for in the user's shard, whichever season is read there.
         newest = max(sweep.earlier, key=lambda entry: entry[1], default=None)
         has_earlier = newest is None or await self._has(user_id, newest[0], xids)
-        self._let_go(seasons, missed=not has_earlier)
+        self._let_go(seasons, user_id, missed=not has_earlier)
         mask = 1 << shard_of(user_id)
         named = sorted({*sweep.changes, *xids})[-_TRANSACTIONS_MAX:]
         token = self.signer.consistency(Writes(0, [(xid, mask) for xid in named]))
@@ -81,7 +81,7 @@ class IndexRemovals:
     async def find(self, user_id: int, season_number: int, xid: int) -> Shown:
         """Whether the index shows a change of the past to a user's entries. Cost: a round trip."""
         indexed = await self._has(user_id, season_number, (xid,))
-        self._let_go({season_number}, missed=not indexed)
+        self._let_go({season_number}, user_id, missed=not indexed)
         writes = merge_writes([(season_number, xid, shard_of(user_id))])
         return Shown(indexed, self.signer.consistency(writes))
 
@@ -98,9 +98,9 @@ class IndexRemovals:
             return False
         return True
 
-    def _let_go(self, seasons: Collection[int], *, missed: bool) -> None:
+    def _let_go(self, seasons: Collection[int], user_id: int, *, missed: bool) -> None:
         """Voids what this worker's caches know; it may be the work of another worker."""
         if missed:
-            self.missed(seasons)
+            self.missed([(season_number, shard_of(user_id)) for season_number in seasons])
         for season_number in seasons:
             self.forget(season_number)

@@ -16,8 +16,10 @@ Why a write is noted after its apply and before its caller is answered:
 
 Where an apply failed, a read of the index lacks W as well until the healer has brought it. The note
 voids what was kept before, and nothing that is read is kept until that can no longer be: for some
-seconds after a miss no answer of the season, and later none that says of itself that the index has
-not caught up. So a cache is behind no longer than a new read is.
+seconds after a miss no answer of the season that asked the index for W's shard, and later none that
+says of itself that the index has not caught up. So a cache is behind no longer than a new read is.
+What the primary says in place of the index lacks nothing, and a shard that keeps failing is asked
+for there: so the others' answers are kept while it is away.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ _UNTOLD_S: Final = LAG_MS_MAX / 1000 + 1.0
 """So long the index may lack a write before an answer has to say so; a second for the clocks of
 two workers."""
 _ERROR_MS: Final = 0.0005
+_NONE: Final[frozenset[int]] = frozenset()
 EVERY_RESULT: Final = b"\xff" * RESULT_BYTES
 """No result is greater: for answers that any write may change."""
 
@@ -63,12 +66,12 @@ AnswerT = TypeVar("AnswerT")
 
 class Mark(NamedTuple):
     """A point in the sequence of this worker's writes. `added`: entries added to the season.
-    `complete`: a read that begins here cannot lack one of them without saying so.
+    `lacking`: the shards of which the index may lack one of them without saying so.
     """
 
     generation: int
     added: int
-    complete: bool = True
+    lacking: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -118,8 +121,8 @@ class OwnWrites:
     ) -> None:
         self._users_max = users_max
         self._monotonic_s = monotonic_s
-        # When seasons last missed an apply, in that order.
-        self._missed_s: dict[int, float] = {}
+        # When the shards of seasons last missed an apply; seasons in the order of their last one.
+        self._missed_s: dict[int, dict[int, float]] = {}
         self._generation = 0
         self._forgotten = 0
         # Both in the order of their last write.
@@ -129,8 +132,8 @@ class OwnWrites:
     def mark(self, season_number: int) -> Mark:
         """The writes so far. To be taken before a read begins."""
         season = self._seasons.get(season_number)
-        complete = not self._may_lack_writes(season_number)
-        return Mark(self._generation, season.added if season else 0, complete)
+        added = season.added if season else 0
+        return Mark(self._generation, added, self._lacking(season_number))
 
     def wrote(self, season_number: int, touched: bytes, added: int) -> None:
         """Notes a write: after its apply, whatever came of that, and before its caller is answered.
@@ -147,7 +150,7 @@ class OwnWrites:
         self,
         writes: Iterable[tuple[Board, Recorded]],
         changes: Iterable[IndexChange],
-        missed: Collection[int] = (),
+        missed: Collection[tuple[int, int]] = (),
     ) -> None:
         """Notes all that a flush recorded, once for each season. See core.batching.WriteObserver.
 
@@ -176,20 +179,25 @@ class OwnWrites:
         for number, season in touched.items():
             self.wrote(number, season.first(), season.added)
 
-    def missed(self, season_numbers: Collection[int]) -> None:
-        """Notes that the index has not taken a write to these seasons."""
-        if not season_numbers:
-            return
+    def missed(self, shards: Collection[tuple[int, int]]) -> None:
+        """Notes that the index has not taken a write to these: season number and shard."""
         now_s = self._monotonic_s()
-        for season_number in season_numbers:
-            self._missed_s.pop(season_number, None)
-            self._missed_s[season_number] = now_s
-        while now_s - next(iter(self._missed_s.values())) >= _UNTOLD_S:
-            del self._missed_s[next(iter(self._missed_s))]
+        for season_number, shard in shards:
+            season = self._missed_s.pop(season_number, {})
+            season[shard] = now_s
+            self._missed_s[season_number] = season
+        while self._missed_s:
+            oldest = next(iter(self._missed_s))
+            if now_s - max(self._missed_s[oldest].values()) < _UNTOLD_S:
+                break
+            del self._missed_s[oldest]
 
-    def _may_lack_writes(self, season_number: int) -> bool:
+    def _lacking(self, season_number: int) -> frozenset[int]:
         missed_s = self._missed_s.get(season_number)
-        return missed_s is not None and self._monotonic_s() - missed_s < _UNTOLD_S
+        if missed_s is None:
+            return _NONE
+        since_s = self._monotonic_s() - _UNTOLD_S
+        return frozenset(shard for shard, last_s in missed_s.items() if last_s > since_s)
 
     def forget(self, season_number: int) -> None:
         """Voids everything that is kept of a season, also as a last resort."""
@@ -328,10 +336,11 @@ class KeptAnswer(Generic[AnswerT]):
     def may_be_kept(self, own_writes: OwnWrites) -> bool:
         """Whether it can be given again at all: not where it may lack a write of this worker that
         no later one voids, not where it is known roughly only, and not where an entry was added
-        while it was read, because nobody can tell whether its `entry_count` has that one.
+        while it was read, because nobody can tell whether its `entry_count` has that one. Who
+        answers for a shard that the index does not, and says no age, is the primary.
         """
         return (
-            self.mark.complete
+            self.mark.lacking.issubset(self.meta.shards_missing)
             and self.meta.staleness_ms == 0
             and self.meta.exactness is Exactness.EXACT
             and own_writes.added_since(self.season_number, self.mark) == 0

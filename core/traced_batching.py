@@ -128,11 +128,11 @@ class _TracedWrites:
         self,
         writes: Iterable[tuple[Board, Recorded]],
         changes: Iterable[IndexChange],
-        missed: Collection[int],
+        missed: Collection[tuple[int, int]],
     ) -> None:
         """See `WriteObserver.flushed`."""
         span = _FLUSH.get()
         if span is not None:
-            span.note("standings.flush.seasons_missed", len(missed))
+            span.note("standings.flush.seasons_missed", len({season for season, _ in missed}))
             span.end()
         self._observer.flushed(writes, changes, missed)

@@ -127,13 +127,13 @@ class Observer:
     changes: list[IndexChange] = field(default_factory=list)
     calls: list[asyncio.Future[list[Settled | StandingsError]]] = field(default_factory=list)
     answered: list[bool] = field(default_factory=list)
-    missed: set[int] = field(default_factory=set)
+    missed: set[tuple[int, int]] = field(default_factory=set)
 
     def flushed(
         self,
         writes: Iterable[tuple[Board, Recorded]],
         changes: Iterable[IndexChange],
-        missed: Collection[int],
+        missed: Collection[tuple[int, int]],
     ) -> None:
         """Takes a flush."""
         self.missed |= {*missed}

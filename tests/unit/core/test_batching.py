@@ -289,7 +289,7 @@ async def test_a_write_that_missed_the_index_is_told_too(bench: Bench) -> None:
 
     assert len(bench.observer.writes) == 1
     assert bench.observer.answered == [False]
-    assert bench.observer.missed == {bench.observer.writes[0][1].season.number}
+    assert bench.observer.missed == {(bench.observer.writes[0][1].season.number, 1)}
 
 
 async def test_an_abandoned_call_is_recorded_all_the_same(bench: Bench) -> None:

@@ -3,119 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
-from core.board_directory import BoardDirectory
-from core.errors import IndexUnavailable, SeasonNotFound, Staleness, StandingsError
-from core.first_pages import FirstPageLimits, FirstPages
-from core.list_entries import EntryPage
-from core.ordering import Ordering
-from core.own_writes import OwnWrites
+from core.errors import IndexUnavailable, SeasonNotFound, Staleness
+from core.first_pages import FirstPageLimits
 from core.types import (
     EntryView,
-    Exactness,
-    RankedEntry,
     RankMode,
-    ReadMeta,
     ReadOptions,
     ScoreRange,
     Season,
     Source,
-    Standing,
 )
-from tests.fakes.held import HeldClock, OneBoard
-from tests.fakes.making import board_spec
-
-ANY = ReadOptions()
-FRESHEST = ReadOptions(max_staleness_ms=0)
-PAGE = {"page_size": 2, "page_token": "", "start_rank": None, "scores": ScoreRange()}
-
-
-@dataclass
-class Pages:
-    """Reads pages of a board with scores; counts, waits and fails as it is told to."""
-
-    clock: HeldClock
-    scores: list[int]
-    lag_ms: int = 0
-    calls: list[tuple[int, ReadOptions]] = field(default_factory=list)
-    error: StandingsError | None = None
-    gate: asyncio.Event | None = None
-
-    async def __call__(
-        self,
-        board_id: str,
-        *,
-        page_size: int,
-        page_token: str,
-        start_rank: int | None,
-        scores: ScoreRange,
-        options: ReadOptions,
-    ) -> EntryPage:
-        """What the board was like when the read began."""
-        self.calls.append((page_size, options))
-        as_of_ms, board = self.clock.now_ms(), sorted(self.scores, reverse=True)
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.error is not None:
-            raise self.error
-        shown = [Standing(place + 1, score, 0, 0) for place, score in enumerate(board[:page_size])]
-        return EntryPage(
-            [RankedEntry(standing, place + 1) for place, standing in enumerate(shown)],
-            "more" if len(board) > page_size else "",
-            "",
-            ReadMeta(as_of_ms, Source.INDEX, Exactness.EXACT, "s1", 1, len(board), self.lag_ms),
-        )
-
-
-class Bench:
-    """First pages before a scripted reader; the page of two shows 90 and 80 of three entries."""
-
-    def __init__(self, limits: FirstPageLimits | None = None) -> None:
-        self.clock = HeldClock()
-        self.reader = Pages(self.clock, [90, 80, 70])
-        self.own = OwnWrites()
-        self.store = OneBoard(Season(1, "s1"))
-        self.pages = FirstPages(
-            self.reader,
-            boards=BoardDirectory(self.store, self.clock),  # type: ignore[arg-type]
-            own_writes=self.own,
-            clock=self.clock,
-            limits=limits or FirstPageLimits(),
-        )
-
-    @property
-    def reads(self) -> int:
-        """How often the board was read."""
-        return len(self.reader.calls)
-
-    async def get(self, options: ReadOptions = ANY, **changed: object) -> EntryPage:
-        """A page."""
-        return await self.pages("board", options=options, **PAGE | changed)  # type: ignore[arg-type]
-
-    def write(self, score: int) -> None:
-        """A new entry, acknowledged by this worker."""
-        self.reader.scores.append(score)
-        self.own.wrote(1, Ordering.of(board_spec()).result(score, 0), 1)
-
-    async def settle(self) -> None:
-        """Lets reads that nobody waits for come to their end."""
-        while self.pages._tasks:
-            await asyncio.wait(self.pages._tasks)
-
-
-async def turns() -> None:
-    """Lets all go on that can."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def told(page: EntryPage) -> tuple[Source, int, list[int]]:
-    """The source of a page, its age and its scores."""
-    scores = [entry.standing.score for entry in page.entries]
-    return page.meta.source, page.meta.staleness_ms, scores
+from tests.unit.core.first_pages_bench import ANY, FRESHEST, Bench, told, turns
 
 
 @pytest.fixture
@@ -152,6 +54,27 @@ async def test_a_page_of_an_index_that_is_behind_is_not_kept(bench: Bench) -> No
     assert bench.reads == 2
     with pytest.raises(Staleness):
         await bench.get(ReadOptions(max_staleness_ms=5_000))
+
+
+@pytest.mark.parametrize(
+    ("missing", "lag_ms", "reads"),
+    [((3, 4), 0, 1), (tuple(range(16)), 0, 1), ((4,), 0, 2), ((), 0, 2), ((3, 4), 1, 2)],
+    ids=["primary", "primary for all", "index for it", "index", "replica"],
+)
+async def test_what_the_primary_says_for_a_shard_that_missed_a_write_is_kept(
+    bench: Bench, missing: tuple[int, ...], lag_ms: int, reads: int
+) -> None:
+    """It lacks nothing; the index may, and a replica says that it is behind."""
+    bench.reader.missing, bench.reader.lag_ms = missing, lag_ms
+    bench.own.missed([(1, 3)])
+
+    for _ in range(2):
+        page = await bench.get()
+        assert page.meta.shards_missing == missing
+
+    assert bench.reads == reads
+    bench.write(85)
+    assert told(await bench.get())[2] == [90, 85]
 
 
 async def test_a_stale_page_is_given_while_one_new_is_read(bench: Bench) -> None:

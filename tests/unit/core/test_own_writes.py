@@ -227,15 +227,18 @@ def test_after_a_miss_a_read_may_lack_writes_for_a_while() -> None:
     """Until the index has to say of itself that it is behind, and a second for other clocks."""
     clock = HeldClock()
     own = OwnWrites(monotonic_s=clock.monotonic_s)
-    own.flushed([], [], missed={1})
+    own.flushed([], [], missed={(1, 3), (1, 5)})
 
-    assert (own.mark(1).complete, own.mark(2).complete) == (False, True)
+    assert (own.mark(1).lacking, own.mark(2).lacking) == ({3, 5}, set())
     clock.ms += LAG_MS_MAX
-    own.missed(range(2, 5_000))
-    assert not own.mark(1).complete
+    own.missed([(1, 5), *((season, 0) for season in range(2, 5_000))])
+    assert own.mark(1).lacking == {3, 5}
     clock.ms += 1_000
-    own.missed([5_000])
-    assert [own.mark(season).complete for season in (1, 2, 4_999)] == [True, False, False]
+    own.missed([(5_000, 0)])
+    assert [own.mark(season).lacking for season in (1, 2, 4_999)] == [{5}, {0}, {0}]
+    clock.ms += LAG_MS_MAX
+    own.missed([])
+    assert [own.mark(season).lacking for season in (1, 2, 5_000)] == [set(), set(), {0}]
 
 
 def test_a_hidden_users_first_entry_adds_nothing() -> None:
