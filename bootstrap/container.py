@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from bootstrap.auditing import Audit, make_audit
@@ -55,7 +56,7 @@ from core.traced_reads import TracedReads
 from core.verify_index import VerifyIndex
 from core.watch_entries import WatchEntries
 from resilience.breakers import Breakers
-from resilience.deadline import DEADLINE_S
+from resilience.deadline import DEADLINE_S, shared_context
 from resilience.faults import NO_FAULTS
 from resilience.fleet import FleetOverrides
 from resilience.machine import MachineFile
@@ -85,6 +86,8 @@ from storage.unfinished_removals import PostgresUnfinishedRemovals
 _log = logging.getLogger(__name__)
 
 _DRAIN_TIMEOUT_S: Final = 10.0
+_PAGE_S: Final = 0.2
+"""So long a first page may take to be read, however little time they have who wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +319,8 @@ def _first_pages(settings: ReadSettings, reading: Reading, own_writes: OwnWrites
             error_s=settings.stale_if_error_s,
             entries_max=settings.first_page_entries_max,
         ),
+        deadline_s=DEADLINE_S.get,
+        context=partial(shared_context, _PAGE_S),
     )
 
 

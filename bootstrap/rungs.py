@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 from bootstrap.replicas import Database
 from bootstrap.settings import Settings
 from core.ladder import Ladder
@@ -13,6 +16,9 @@ from resilience.deadline import half_the_time
 from storage.metrics import shadow_compared
 from storage.rank_reads import PostgresIndex
 from storage.replica_reads import Limits, ReplicaReads, Target
+
+_SNAPSHOT_S: Final = 0.05
+"""What a read of a snapshot takes at most on a busy loop; it waits for nobody else."""
 
 
 def make_ladder(
@@ -32,7 +38,8 @@ def make_ladder(
     )
     snapshot = SnapshotIndex(snapshots, clock, age_s_max=settings.reads.snapshot_s_max)
     rung = _with_replicas(settings, primary, database, snapshots, clock)
-    return Ladder(index, rung, snapshot, shadow, half_the_time), shadow
+    spare = partial(half_the_time, kept_s_max=_SNAPSHOT_S)
+    return Ladder(index, rung, snapshot, shadow, half_the_time, spare), shadow
 
 
 def _with_replicas(

@@ -46,13 +46,22 @@ class _Shown:
 def check_answers(history: History, board: str, timeline: Timeline) -> Iterator[Breach]:
     """All that the answers about a board got wrong."""
     shown: list[_Shown] = []
-    without_index = _spans_without_index(history)
+    without_index, without_both = (
+        _spans_without(history, "index"),
+        _spans_without(history, "ledger"),
+    )
     began_s = min(history.times_of(MarkKind.CONVERGED), default=float("-inf"))
     for attempt in history.attempts:
         if attempt.board != board or not attempt.answered or attempt.meta is None:
             continue
         yield from _check_meta(history, attempt, attempt.meta)
-        view, since_s, until_s = _window(history, attempt, attempt.meta, without_index)
+        view, since_s, until_s = _window(
+            history,
+            attempt,
+            attempt.meta,
+            without_index=_is_within(attempt, without_index),
+            without_both=_is_within(attempt, without_both),
+        )
         if since_s < began_s:
             # It admits to be from before this history.
             continue
@@ -68,31 +77,34 @@ def check_answers(history: History, board: str, timeline: Timeline) -> Iterator[
 
 
 def _window(
-    history: History, attempt: Attempt, meta: Meta, without_index: Sequence[tuple[float, float]]
+    history: History, attempt: Attempt, meta: Meta, *, without_index: bool, without_both: bool
 ) -> tuple[str, float, float]:
     """(the view, since when all of it has to show, until when it can be from) of an answer."""
     since_s = attempt.start_s
     if meta.source == "SNAPSHOT":
         # It may say that it is older than its moment: where the index was behind then.
         as_of_s = min(history.since_wall(meta.as_of_ms), since_s - meta.staleness_ms / 1000)
-        # Shards that are not missing were read now.
-        alone = not meta.exact and len(meta.missing) == SHARD_COUNT
+        # Shards that are not missing were read now; so may others have been, by PostgreSQL.
+        alone = without_both and not meta.exact and len(meta.missing) == SHARD_COUNT
         return "indexed", as_of_s - AGE_S, as_of_s + AGE_S if alone else attempt.end_s
     if meta.stale or meta.staleness_ms or meta.source == "CACHE":
         since_s -= meta.staleness_ms / 1000 + AGE_S
-    alone = any(first <= attempt.start_s <= last for first, last in without_index)
-    view = "recorded" if meta.source == "DATABASE" and alone else "indexed"
+    view = "recorded" if meta.source == "DATABASE" and without_index else "indexed"
     return view, since_s, attempt.end_s
 
 
-def _spans_without_index(history: History) -> Sequence[tuple[float, float]]:
-    """When no shard of the index can have answered."""
+def _spans_without(history: History, store: str) -> Sequence[tuple[float, float]]:
+    """When nothing of the index can have answered; or of the ledger, which is never down alone."""
     healed = history.times_of(MarkKind.HEAL)
     return [
         (mark.time_s + _SETTLED_S, next((t for t in healed if t > mark.time_s), float("inf")))
         for mark in history.marks
-        if mark.kind is MarkKind.FAULT and mark.details.get("index") == "down"
+        if mark.kind is MarkKind.FAULT and mark.details.get(store) == "down"
     ]
+
+
+def _is_within(attempt: Attempt, spans: Sequence[tuple[float, float]]) -> bool:
+    return any(first <= attempt.start_s <= last for first, last in spans)
 
 
 def _check_meta(history: History, attempt: Attempt, meta: Meta) -> Iterator[Breach]:

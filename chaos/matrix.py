@@ -127,7 +127,9 @@ class Matrix:
                 scene.notes.append("it was not well before it was broken")
             history.mark(MarkKind.CALM, time.monotonic())
             await asyncio.sleep(self._plan.calm_s)
-            history.mark(MarkKind.FAULT, time.monotonic(), name=row.name, index=row.index)
+            history.mark(
+                MarkKind.FAULT, time.monotonic(), name=row.name, index=row.index, ledger=row.ledger
+            )
             try:
                 await row.break_(scene)
             finally:

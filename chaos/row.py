@@ -83,6 +83,8 @@ class Row:
     """Whether it is part of a short run."""
     index: str = ""
     """`down`: while it is broken no shard of the index answers."""
+    ledger: str = ""
+    """`down`: nor does PostgreSQL."""
     missing: str = ""
 
 

@@ -12,17 +12,28 @@ from cachetools import LRUCache
 
 from core.board_directory import BoardDirectory
 from core.crowds import Crowd
-from core.errors import SeasonNotFound, Staleness, Unavailable
+from core.errors import IndexUnavailable, SeasonNotFound, Staleness, Unavailable
 from core.list_entries import EntryPage
 from core.ordering import Ordering
 from core.own_writes import EVERY_RESULT, KeptAnswer, Mark, OwnWrites, age_ms
 from core.ports import Clock
-from core.types import ANY_SCORE, Board, EntryView, RankMode, ReadOptions, ScoreRange, Source
+from core.types import (
+    ALL_SHARDS,
+    ANY_SCORE,
+    Board,
+    EntryView,
+    RankMode,
+    ReadOptions,
+    ScoreRange,
+    Source,
+)
 from core.values import value
 
 _REST_S: Final = 0.006
 """How long those who ask right after a crowd wait for others at most. Answers that leave together
 cost less each, the worker as well as whoever reads them."""
+_RESERVE_S: Final = 0.05
+"""What a caller has left when no new page is waited for any more: for the way back."""
 
 _Page = KeptAnswer[EntryPage]
 _Key = tuple[int, int, RankMode]
@@ -84,8 +95,10 @@ class FirstPages:
     A page is given for `fresh_ms`, and for as long again while one new read is on its way; then
     callers wait for a read that they share. Who asks on a busy loop or right after a crowd is
     answered with the others who do. A write of this worker to an entry of the page, or before it,
-    ends it at once. While the index cannot answer, it is given up to `error_s` with its age. Other
-    pages, full entries and reads with a consistency token are none of its business.
+    ends it at once. While the index cannot answer, or not before the time of a caller is over, it
+    is given up to `error_s` with its age. Other pages, full entries and reads with a consistency
+    token are none of its business. `deadline_s` tells when the time of the caller is over, by the
+    clock; reads are done in a `context` made for each.
     """
 
     def __init__(
@@ -96,8 +109,12 @@ class FirstPages:
         own_writes: OwnWrites,
         clock: Clock,
         limits: FirstPageLimits,
+        deadline_s: Callable[[], float | None] = lambda: None,
+        context: Callable[[], Context] = Context,
     ) -> None:
         self._list_entries = list_entries
+        self._deadline_s = deadline_s
+        self._context = context
         self._boards = boards
         self._own_writes = own_writes
         self._clock = clock
@@ -170,18 +187,30 @@ class FirstPages:
         """The page of a read that shows all that was acknowledged before this call."""
         flight = self._flights.get(wanted.key)
         if flight is not None and self._may_join(flight, wanted):
-            # Whoever gives up leaves the others their read.
-            page = await asyncio.shield(flight.task)
+            page = await self._flown(flight, wanted)
             now_s = self._clock.monotonic_s()
             if page.suits(wanted.max_staleness_ms, now_s):
                 return replace(page.answer, meta=page.meta_when(now_s))
-        page = await asyncio.shield(self._start(wanted).task)
+        page = await self._flown(self._start(wanted), wanted)
         if wanted.max_staleness_ms is None or page.meta.staleness_ms <= wanted.max_staleness_ms:
             return page.answer
         if page.meta.source is not Source.DATABASE:
             raise Staleness
         # A replica said that for all; the primary is left to those who want it fresher.
         return await self._list(wanted, wanted.max_staleness_ms)
+
+    async def _flown(self, flight: _Flight, wanted: _Wanted) -> _Page:
+        """What a read gives. Raises IndexUnavailable shortly before the caller's time is over if
+        there is something else to give.
+        """
+        end_s = self._deadline_s()
+        if end_s is not None and self._may_give_last(self._pages.get(wanted.key)):
+            left_s = end_s - _RESERVE_S - self._clock.monotonic_s()
+            done, _ = await asyncio.wait({flight.task}, timeout=max(0.0, left_s))
+            if not done:
+                raise IndexUnavailable(ALL_SHARDS)
+        # Whoever gives up leaves the others their read.
+        return await asyncio.shield(flight.task)
 
     def _may_join(self, flight: _Flight, wanted: _Wanted) -> bool:
         """Whether a read that began earlier will do. Which entries it will show is not known yet,
@@ -198,8 +227,7 @@ class FirstPages:
         """Begins a read; from now on it is the one to join."""
         mark = self._own_writes.mark(wanted.board.season.number)
         began_s = self._clock.monotonic_s()
-        # In a context of its own: it must not end with the deadline of the first who asks.
-        task = asyncio.create_task(self._load(wanted, mark, began_s), context=Context())
+        task = asyncio.create_task(self._load(wanted, mark, began_s), context=self._context())
         flight = self._flights[wanted.key] = _Flight(task, mark, began_s)
         self._tasks.add(task)
         task.add_done_callback(self._landed(wanted.key))
@@ -250,11 +278,17 @@ class FirstPages:
         """
         now_s = self._clock.monotonic_s()
         page = self._pages.get(wanted.key)
-        if page is None or not page.is_last_resort(self._limits.error_s, now_s, self._own_writes):
+        if page is None or not self._may_give_last(page):
             raise error
         if not page.suits(wanted.max_staleness_ms, now_s):
             raise Staleness from error
         return self._again(page, now_s)
+
+    def _may_give_last(self, page: _Page | None) -> bool:
+        now_s = self._clock.monotonic_s()
+        return page is not None and page.is_last_resort(
+            self._limits.error_s, now_s, self._own_writes
+        )
 
     def _again(self, page: _Page, now_s: float) -> EntryPage:
         """A page that was read earlier, with its age."""

@@ -44,9 +44,10 @@ _Read: TypeAlias = Callable[[EntryReads, Sequence[int]], Awaitable[_T]]
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """core.ports.Index over three rungs. `hurry` leaves a rung only a part of the caller's time
-    while it is open, so that the next one has some as well. `partial`: shards that no rung answers
-    for may be left out, where at least their number of entries is known.
+    """core.ports.Index over three rungs. While `hurry` is open the index has only a part of the
+    caller's time, so that the next ones have some as well, and while `spare` is open the database
+    all but the little that a snapshot takes. `partial`: shards that no rung answers for may be left
+    out, where at least their number of entries is known.
     """
 
     index: Index
@@ -54,6 +55,7 @@ class Ladder:
     snapshot: EntryReads
     shadow: Shadow = field(default=NO_SHADOW)
     hurry: Callable[[], AbstractContextManager[None]] = nullcontext
+    spare: Callable[[], AbstractContextManager[None]] = nullcontext
     partial: bool = False
 
     def allowing_partial(self) -> Ladder:
@@ -203,7 +205,7 @@ class Ladder:
             before = min(offset, len(window.below))
             return PageSlice(before, window.below[offset:], window.view)
         try:
-            with self.hurry():
+            with self.spare():
                 page = await self.database.page_at(
                     season_number, offset=offset, limit=limit, fresh=fresh
                 )
@@ -268,7 +270,7 @@ class _Climb:
             if rung is self.ladder.index:
                 return [await self.ladder.ask_index(lambda: read(rung, shards))]
             self.filled.update(shards)
-            with self.ladder.hurry() if lower else nullcontext():
+            with self.ladder.spare() if lower else nullcontext():
                 return [await read(rung, shards)]
         except ShardsMissing as error:
             if not lower and not partial:

@@ -61,7 +61,9 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """When a breaker opens, besides after `losses_max` lost calls in a row."""
+    """When a breaker opens, besides after `losses_max` lost calls in a row, the first of which
+    began `silence_s` ago: a short stall loses all that are on their way.
+    """
 
     slow_s: float
     calls_min: int = 20
@@ -69,6 +71,7 @@ class BreakerRules:
     bad_rate_max: float = 0.8
     """Of failed and slow calls together."""
     losses_max: int = 5
+    silence_s: float = 0.0
 
 
 class BreakerReport(NamedTuple):
@@ -126,6 +129,8 @@ class Breaker:
         self.window = Window()
         self.losses = 0
         """Lost calls in a row."""
+        self._silent_since_s = 0.0
+        """When the first of them began."""
         self.free = True
         """Whether every call is let through, and its result counts: closed, and not forced."""
         self.changed_in = common.epoch
@@ -204,7 +209,7 @@ class Breaker:
         if outcome is Outcome.NEUTRAL:
             self._counts["neutral"] += 1
         else:
-            self._count(outcome, slow=took_s > self.rules.slow_s)
+            self._count(outcome, took_s)
         if self.mode is not Mode.AUTO:
             return
         if self.state is State.HALF_OPEN:
@@ -259,27 +264,33 @@ class Breaker:
         ok, failed, slow = self.window.totals()
         return {"ok": ok, "failed": failed, "slow": slow, **self._counts}
 
-    def _count(self, outcome: Outcome, *, slow: bool) -> None:
-        window = self.window
-        window.turn_to(int(self._clock()))
+    def _count(self, outcome: Outcome, took_s: float) -> None:
+        window, now_s = self.window, self._clock()
+        window.turn_to(int(now_s))
         if outcome is Outcome.OK:
             self.losses = 0
-            if slow:
+            if took_s > self.rules.slow_s:
                 window.slow += 1
             else:
                 window.ok += 1
             return
         window.failed += 1
-        self.losses = self.losses + 1 if outcome is Outcome.LOST else 0
+        if outcome is not Outcome.LOST:
+            self.losses = 0
+            return
+        if not self.losses:
+            self._silent_since_s = now_s - took_s
+        self.losses += 1
 
     def _tripped(self) -> bool:
         rules, window = self.rules, self.window
-        if self.losses >= rules.losses_max:
+        now_s = self._clock()
+        if self.losses >= rules.losses_max and now_s - self._silent_since_s >= rules.silence_s:
             return True
         if not (window.failed or window.slow):
             # Good calls alone open nothing.
             return False
-        calls, failure_rate, slow_rate = self.window.rates(int(self._clock()))
+        calls, failure_rate, slow_rate = window.rates(int(now_s))
         return calls >= rules.calls_min and (
             failure_rate >= rules.failure_rate_max or failure_rate + slow_rate >= rules.bad_rate_max
         )

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from math import inf
 from typing import Any, Final, TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -28,18 +29,30 @@ def left_s(default_s: float) -> float:
 
 
 @contextmanager
-def half_the_time() -> Iterator[None]:
-    """Leaves what runs inside half of the time that the caller has; without a deadline, all."""
+def half_the_time(*, kept_s_max: float = inf) -> Iterator[None]:
+    """Leaves what runs inside half of the time that the caller has, or all but `kept_s_max` if
+    that is more; without a deadline, all.
+    """
     end_s = DEADLINE_S.get()
     if end_s is None:
         yield
         return
-    now_s = time.monotonic()
-    token = DEADLINE_S.set(now_s + (end_s - now_s) / 2)
+    kept_s = min(kept_s_max, (end_s - time.monotonic()) / 2)
+    token = DEADLINE_S.set(end_s - kept_s)
     try:
         yield
     finally:
         DEADLINE_S.reset(token)
+
+
+def shared_context(least_s: float) -> Context:
+    """A context for what is begun by one caller for many: empty but for its deadline, which is the
+    caller's, and `least_s` away at least.
+    """
+    context, end_s = Context(), DEADLINE_S.get()
+    if end_s is not None:
+        context.run(DEADLINE_S.set, max(end_s, time.monotonic() + least_s))
+    return context
 
 
 async def within(
@@ -74,6 +87,25 @@ async def within(
     return task.result()
 
 
+async def finishing(grace_s: float, call: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """What the call returns. It has time to end when its caller is cancelled, and is cancelled as
+    well after `grace_s`; in any case it has ended when this has.
+    """
+    task = asyncio.create_task(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        timer = asyncio.get_running_loop().call_later(grace_s, task.cancel)
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                task.cancel()
+        timer.cancel()
+        _look(task)
+        raise
+
+
 def _abandon(
     task: asyncio.Task[Any], own_end_s: float, on_abandoned: Callable[[int], None] | None
 ) -> None:
@@ -89,6 +121,6 @@ def _abandon(
 
 
 def _look(task: asyncio.Task[Any]) -> None:
-    """Looks at how an abandoned task ended, so that asyncio does not log it."""
+    """Looks at how a task ended that nobody waits for, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()

@@ -14,7 +14,8 @@ from resilience.breaker import BreakerRules, Outcome
 
 POSTGRES_BREAKERS: Final[Mapping[str, BreakerRules]] = {
     "postgres/write": BreakerRules(slow_s=0.4, losses_max=3),
-    "postgres/read": BreakerRules(slow_s=0.15),
+    # Callers leave it little time, so that many of them give up at once where one would wait.
+    "postgres/read": BreakerRules(slow_s=0.15, silence_s=0.3),
     # A chunk of a build may take seconds.
     "postgres/jobs": BreakerRules(slow_s=inf),
 }

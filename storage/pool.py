@@ -16,7 +16,7 @@ from core.errors import InvalidInput, LedgerUnavailable, QueueFull, StandingsErr
 from resilience.breaker import Outcome
 from resilience.breakers import Breakers
 from resilience.bulkhead import Bulkhead
-from resilience.deadline import within
+from resilience.deadline import finishing, within
 from resilience.errors import CircuitOpen, Refused
 from resilience.guard import Guard
 from storage.connecting import LedgerConnection
@@ -41,6 +41,10 @@ _PROBE: Final = Statement.of("select from boards limit 1")
 _PROBE_WRITES: Final = Statement.of("select nextval('arrival_flush')")
 """Numbers may be left out. Neither a standby nor a full disk gives one."""
 _PROBE_TIMEOUT_S: Final = 0.5
+_READ_GRACE_S: Final = 0.25
+"""For a read that is under way when its caller goes. To cancel one takes a connection of its own
+and a process of the server, which is more than nearly all of them still take.
+"""
 
 KEEPALIVES: Final[dict[str, Any]] = {
     "tcp_user_timeout": 2000,
@@ -55,11 +59,17 @@ class Pool:
     """Connections, and what every call goes through to get one."""
 
     def __init__(
-        self, connections: AsyncConnectionPool[Connection], guard: Guard, *, probe: Statement
+        self,
+        connections: AsyncConnectionPool[Connection],
+        guard: Guard,
+        *,
+        probe: Statement,
+        grace_s: float = 0.0,
     ) -> None:
         self._connections = connections
         self._guard = guard
         self._probe = probe
+        self._grace_s = grace_s
 
     @property
     def waiting_count(self) -> int:
@@ -97,7 +107,9 @@ class Pool:
         async def run() -> ResultT:
             try:
                 async with self.connection(checkout_s) as connection:
-                    return await work(connection)
+                    if not self._grace_s:
+                        return await work(connection)
+                    return await finishing(self._grace_s, work(connection))
             except PoolTimeout as error:
                 # The server holds on to all of them.
                 raise TimeoutError from error
@@ -192,7 +204,12 @@ async def open_pool(
         shielded=use is PoolUse.WRITE,
     )
     try:
-        yield Pool(pool, guard, probe=_PROBE_WRITES if use is PoolUse.WRITE else _PROBE)
+        yield Pool(
+            pool,
+            guard,
+            probe=_PROBE_WRITES if use is PoolUse.WRITE else _PROBE,
+            grace_s=_READ_GRACE_S if use is PoolUse.READ else 0.0,
+        )
     finally:
         await pool.close(timeout=2)
 

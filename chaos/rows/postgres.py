@@ -108,7 +108,7 @@ ROWS: Final = (
         missing="needs a small file system of its own, which takes rights that few have",
     ),
     Row(
-        17, "both stores down", take_both_down, mend, short=True, index="down",
+        17, "both stores down", take_both_down, mend, short=True, index="down", ledger="down",
         expected=Expected(
             reads_min=None, tops_min=0.95, sources=frozenset({"SNAPSHOT", "CACHE"}),
             heals_s=20.0, converges_s=60.0,

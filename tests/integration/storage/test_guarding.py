@@ -57,6 +57,27 @@ async def ask(pool: Pool, *, idempotent: bool = False) -> int:
     return int(one)
 
 
+@pytest.mark.parametrize(("seconds", "told"), [("0.1", "ended"), ("30", "cancelled")])
+async def test_a_read_under_way_has_some_time_to_end(pool: Pool, seconds: str, told: str) -> None:
+    """To cancel it would take more than nearly all of them still do; its caller goes in time."""
+    ended: asyncio.Queue[str] = asyncio.Queue()
+
+    async def work(connection: Connection) -> None:
+        try:
+            await execute(connection, Statement.of(f"select pg_sleep({seconds})"), {})
+        except asyncio.CancelledError:
+            ended.put_nowait("cancelled")
+            raise
+        ended.put_nowait("ended")
+
+    with pytest.raises(LedgerUnavailable):
+        await pool.run(work, timeout_s=0.02, idempotent=False)
+    assert ended.empty()
+    async with asyncio.timeout(10):
+        assert await ended.get() == told
+    assert await ask(pool) == 1
+
+
 async def test_a_server_that_stands_still_costs_its_callers_their_deadline(
     pool: Pool, breakers: Breakers, postgres_faults: EmbeddedPostgres
 ) -> None:

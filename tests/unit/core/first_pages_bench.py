@@ -84,12 +84,14 @@ class Bench:
         self.reader = Pages(self.clock, [90, 80, 70])
         self.own = OwnWrites()
         self.store = OneBoard(Season(1, "s1"))
+        self.left_s: float | None = None
         self.pages = FirstPages(
             self.reader,
             boards=BoardDirectory(self.store, self.clock),  # type: ignore[arg-type]
             own_writes=self.own,
             clock=self.clock,
             limits=limits or FirstPageLimits(),
+            deadline_s=self._deadline_s,
         )
 
     @property
@@ -100,6 +102,9 @@ class Bench:
     async def get(self, options: ReadOptions = ANY, **changed: object) -> EntryPage:
         """A page."""
         return await self.pages("board", options=options, **PAGE | changed)  # type: ignore[arg-type]
+
+    def _deadline_s(self) -> float | None:
+        return None if self.left_s is None else self.clock.monotonic_s() + self.left_s
 
     def write(self, score: int) -> None:
         """A new entry, acknowledged by this worker."""

@@ -314,6 +314,36 @@ async def test_while_the_index_is_silent_the_last_page_is_given(bench: Bench, ag
     assert page.meta.entry_count == 4
 
 
+async def test_who_has_no_time_left_is_given_the_last_page(bench: Bench) -> None:
+    """With its age. Whoever has more waits for the same read."""
+    await bench.get()
+    bench.clock.ms += 600
+    bench.reader.scores.append(95)
+    bench.reader.gate, bench.left_s = asyncio.Event(), 60
+    patient = asyncio.create_task(bench.get())
+    await turns()
+    bench.left_s = 0.05
+
+    assert told(await bench.get()) == (Source.CACHE, 600, [90, 80])
+    with pytest.raises(Staleness):
+        await bench.get(ReadOptions(max_staleness_ms=599))
+
+    bench.reader.gate.set()
+    assert told(await patient) == (Source.INDEX, 0, [95, 90])
+    assert bench.reads == 2
+
+
+async def test_who_has_no_time_left_waits_where_there_is_no_last_page(bench: Bench) -> None:
+    """It is told what the read says, if that comes in time."""
+    bench.reader.gate, bench.left_s = asyncio.Event(), 0.05
+    caller = asyncio.create_task(bench.get())
+    _, waiting = await asyncio.wait({caller}, timeout=0.01)
+    assert waiting
+    bench.reader.gate.set()
+
+    assert told(await caller) == (Source.INDEX, 0, [90, 80])
+
+
 async def test_who_wants_it_fresher_than_that_is_refused(bench: Bench) -> None:
     """Rather than given something older; with a token, nothing old is given at all."""
     await bench.get()

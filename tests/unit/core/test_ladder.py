@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,7 +27,7 @@ from core.get_entry import GetEntry
 from core.ladder import Ladder
 from core.list_entries import ListEntries
 from core.list_entries_around import ListEntriesAround
-from core.ports import IndexView
+from core.ports import Freshness, IndexView
 from core.reading import Reading
 from core.types import (
     ALL_SHARDS,
@@ -148,6 +152,37 @@ async def test_an_answer_says_where_it_comes_from(
     old = page.meta.staleness_ms >= 3_000 and page.meta.as_of_ms == NOW_MS - 3_000
     assert old == (source is Source.SNAPSHOT)
     assert page.meta.entry_count == 56
+
+
+async def test_every_rung_leaves_the_next_ones_some_time() -> None:
+    """The index as much as PostgreSQL may need, that as much as a snapshot may; nobody is left
+    behind the last one.
+    """
+    stair, given = Stair(), list[tuple[str, str]]()
+    at = ContextVar("at", default="all")
+
+    @contextmanager
+    def giving(what: str) -> Iterator[None]:
+        token = at.set(what)
+        try:
+            yield
+        finally:
+            at.reset(token)
+
+    for name in ("index", "database", "snapshot"):
+        rung = getattr(stair, name)
+        users = rung.users
+
+        async def noted(*asked: Any, name: str = name, users: Any = users, **how: Any) -> Any:
+            given.append((name, at.get()))
+            return await users(*asked, **how)
+
+        rung.users = noted
+        rung.lost = set(ALL_SHARDS) if name != "snapshot" else set()
+    ladder = replace(stair.ladder, hurry=partial(giving, "hurry"), spare=partial(giving, "spare"))
+    await ladder.users(1, [41], cutoff_bytes=32, fresh=Freshness())
+
+    assert given == [("index", "hurry"), ("database", "spare"), ("snapshot", "all")]
 
 
 async def test_an_old_snapshot_is_refused_to_who_wants_a_fresh_answer() -> None:

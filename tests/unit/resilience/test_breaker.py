@@ -65,6 +65,27 @@ def test_five_lost_calls_in_a_row_open_it(clock: FakeClock) -> None:
     assert breaker.state is State.OPEN
 
 
+def test_a_stall_that_loses_all_on_their_way_is_no_silence(clock: FakeClock) -> None:
+    """Where a rule says so, five are enough only if the first of them began long enough ago."""
+    breaker = a_breaker(clock, BreakerRules(slow_s=0.05, silence_s=0.3))
+    clock.now_s += 0.1
+    for _ in range(7):
+        call(breaker, Outcome.LOST, 0.1)
+    assert breaker.state is State.CLOSED
+    call(breaker, Outcome.OK)
+    clock.now_s += 0.25
+    for _ in range(4):
+        call(breaker, Outcome.LOST, 0.1)
+    clock.now_s += 0.15
+    assert breaker.state is State.CLOSED
+    call(breaker, Outcome.OK)
+    for _ in range(4):
+        call(breaker, Outcome.LOST, 0.1)
+    clock.now_s += 0.25
+    call(breaker, Outcome.LOST, 0.01)
+    assert breaker.state is State.OPEN
+
+
 def test_slow_calls_open_it(clock: FakeClock) -> None:
     """Four of five calls that are slow or fail are too many, three of five are not."""
     for slow, opens in ((16, True), (12, False)):
