@@ -17,8 +17,8 @@ from storage.metrics import shadow_compared
 from storage.rank_reads import PostgresIndex
 from storage.replica_reads import Limits, ReplicaReads, Target
 
-_SNAPSHOT_S: Final = 0.05
-"""What a read of a snapshot takes at most on a busy loop; it waits for nobody else."""
+_SNAPSHOT_S: Final = 0.1
+"""What a read of a snapshot takes at most on a very busy loop; it waits for nobody else."""
 
 
 def make_ladder(

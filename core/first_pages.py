@@ -32,8 +32,11 @@ from core.values import value
 _REST_S: Final = 0.006
 """How long those who ask right after a crowd wait for others at most. Answers that leave together
 cost less each, the worker as well as whoever reads them."""
-_RESERVE_S: Final = 0.05
-"""What a caller has left when no new page is waited for any more: for the way back."""
+_RESERVE: Final = 0.25
+_RESERVE_S_MAX: Final = 0.1
+"""The part of a caller's time that is left, and how much at most, when no new page is waited for
+any more: for the way back on a busy loop.
+"""
 
 _Page = KeptAnswer[EntryPage]
 _Key = tuple[int, int, RankMode]
@@ -205,8 +208,9 @@ class FirstPages:
         """
         end_s = self._deadline_s()
         if end_s is not None and self._may_give_last(self._pages.get(wanted.key)):
-            left_s = end_s - _RESERVE_S - self._clock.monotonic_s()
-            done, _ = await asyncio.wait({flight.task}, timeout=max(0.0, left_s))
+            left_s = max(0.0, end_s - self._clock.monotonic_s())
+            patience_s = left_s - min(_RESERVE * left_s, _RESERVE_S_MAX)
+            done, _ = await asyncio.wait({flight.task}, timeout=patience_s)
             if not done:
                 raise IndexUnavailable(ALL_SHARDS)
         # Whoever gives up leaves the others their read.

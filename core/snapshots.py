@@ -53,6 +53,11 @@ class Sketch:
         least = self.ranks[place - 1] + 1 if place else 0
         return least, self.ranks[place] if place < len(self.ranks) else self.count
 
+    def key_at(self, rank: int) -> bytes | None:
+        """The first key with that rank or a higher one that is known; None: none is."""
+        place = bisect_left(self.ranks, rank)
+        return self.key(place) if place < len(self.ranks) else None
+
     def key(self, place: int) -> bytes:
         """The key with the rank at that place."""
         return self.keys[place * KEY_BYTES : (place + 1) * KEY_BYTES]

@@ -20,7 +20,7 @@ from core.types import ALL_SHARDS, EntryState, shard_of
 from resilience.bulkhead import Bulkhead
 from resilience.errors import BulkheadFull
 from storage.rank_counts import BEHIND_ALL, Estimate
-from storage.rank_season import Found, SeasonRead, span
+from storage.rank_season import SeasonRead, span
 from storage.rank_sources import RankSource
 from storage.rank_statements import AROUND, COUNT, USERS, WINDOW
 from storage.settings import PostgresSettings
@@ -51,12 +51,10 @@ class PostgresIndex:
     async def users(
         self, season_number: int, user_ids: Sequence[int], *, cutoff_bytes: int, fresh: Freshness
     ) -> tuple[Mapping[int, IndexedEntry], IndexView]:
-        """As core.ports.EntryReads.users. Cost: one round trip; one more for users near the top of
-        their shards.
-        """
+        """As core.ports.EntryReads.users. Cost: one round trip."""
         shards = sorted(set(map(shard_of, user_ids)))
         async with self._reading(season_number, shards, fresh) as read:
-            found = await _users(read, user_ids, cutoff_bytes)
+            found = await read.ask_of(USERS, user_ids, everywhere=False)
         items = found.items
         bounds = [
             found.before([item.key[:cutoff_bytes]], [shard_of(item.user_id)])[0][0]
@@ -103,19 +101,13 @@ class PostgresIndex:
     async def window_of(
         self, season_number: int, user_id: int, *, above: int, below: int, fresh: Freshness
     ) -> tuple[IndexedEntry, Window] | None:
-        """As core.ports.EntryReads.window_of; all of it is of one instant. Cost: two round trips
-        at most.
-        """
+        """As core.ports.EntryReads.window_of; all of it is of one instant. Cost: one round trip."""
         async with self._reading(season_number, ALL_SHARDS, fresh) as read:
-            stops = read.stops()
-            if read.estimate is not None:
-                guess = await read.ask(USERS, stops, user_id=[user_id])
-                stops = read.stops([item.key for item in guess.items])
             high_key, high_user = BEHIND_ALL
-            found = await read.ask(
+            found = await read.ask_of(
                 AROUND,
-                stops,
-                user_id=[user_id],
+                [user_id],
+                everywhere=True,
                 above=above,
                 below=below + 1,
                 high_key=high_key,
@@ -177,19 +169,6 @@ class PostgresIndex:
         if writes is None or writes.counts is None:
             return None
         return Estimate(snapshot, writes.counts, writes.as_of_ms, writes.least_ms)
-
-
-async def _users(read: SeasonRead, user_ids: Sequence[int], cutoff_bytes: int) -> Found:
-    """Users, with what is counted before those who are not too far down."""
-    found = await read.ask(USERS, read.stops(), user_id=list(user_ids))
-    cutoffs: dict[int, list[bytes]] = {}
-    for item in found.items:
-        cutoffs.setdefault(shard_of(item.user_id), []).append(item.key[:cutoff_bytes])
-    stops = read.stops(cutoffs)
-    if stops == read.stops():
-        return found
-    # Again, so that an entry and what stands before it are of one instant.
-    return await read.ask(USERS, stops, user_id=list(user_ids))
 
 
 async def _window(

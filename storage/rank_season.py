@@ -10,7 +10,8 @@ from core.errors import IndexUnavailable
 from core.ordering import Item, decode_item
 from core.ports import IndexView, KeyRange
 from core.snapshots import Bounds, RoughCounts, rows_of
-from core.types import Source
+from core.types import Source, shard_of
+from storage.pool import Row
 from storage.rank_counts import BEHIND_ALL, Counted, Estimate, Head, place_of, stop_of
 from storage.rank_sources import Instant, RankSource
 from storage.statement import Statement
@@ -76,8 +77,52 @@ class SeasonRead:
         """What a statement tells. Raises IndexUnavailable with shards that have no whole order or
         may lack what the estimate has, LedgerUnavailable. Cost: as RankSource.rows.
         """
+        rows, instant = await self._rows(statement, stops, parameters)
+        return self._found(rows, instant, stops, _items(rows))
+
+    async def ask_of(
+        self,
+        statement: Statement,
+        user_ids: Sequence[int],
+        *,
+        everywhere: bool,
+        **parameters: object,
+    ) -> Found:
+        """What a statement tells of users. Counted is what stands before each of them that is not
+        too far down: in its own shard, or `everywhere`. Otherwise as `ask`.
+        """
+        stops = self.stops()
+        near = {shard: self._near(shard, stop) for shard, stop in stops.items()}
+        places = [_place(near[shard]) for shard in self.shards]
+        asked: dict[str, object] = {
+            "user_id": list(user_ids),
+            "near_key": [key for key, _ in places],
+            "near_user": [user for _, user in places],
+        }
+        rows, instant = await self._rows(statement, stops, {**asked, **parameters})
+        items = _items(rows)
+        for shard, least in near.items():
+            counted = [
+                item.key
+                for item in items
+                if (everywhere or shard_of(item.user_id) == shard)
+                and (least is None or item.key <= least)
+            ]
+            if counted:
+                stops = {**stops, shard: max(counted)}
+        return self._found(rows, instant, stops, items)
+
+    def _near(self, shard: int, stop: bytes | None) -> bytes | None:
+        """The last key that may be counted to; None: any. b"": a shard is counted to its end."""
+        if stop is None or self.estimate is None:
+            return b""
+        return self.estimate.near(shard, self.counted_max)
+
+    async def _rows(
+        self, statement: Statement, stops: Stops, parameters: Mapping[str, object]
+    ) -> tuple[Sequence[Row], Instant]:
         places = [_place(stops[shard]) for shard in self.shards]
-        rows, instant = await self.source.rows(
+        return await self.source.rows(
             statement,
             {
                 "season_no": self.season_number,
@@ -89,6 +134,10 @@ class SeasonRead:
             },
             timeout_s=self.timeout_s,
         )
+
+    def _found(
+        self, rows: Sequence[Row], instant: Instant, stops: Stops, items: Sequence[Item]
+    ) -> Found:
         if self.estimate is not None and not instant.suits(self.estimate):
             raise IndexUnavailable(self.shards)
         unranked = [shard for kind, shard, _ in rows if kind == "unranked"]
@@ -103,7 +152,7 @@ class SeasonRead:
         return Found(
             above=rows_of(sides.get("above", b"")),
             below=rows_of(sides.get("below", b"")),
-            items=[decode_item(blob) for kind, _, blob in rows if kind == "item"],
+            items=items,
             counted=Counted(heads, self.estimate),
             instant=instant,
         )
@@ -147,6 +196,10 @@ def span(point: bytes, above: int, below: int, within: KeyRange) -> dict[str, ob
         **{f"{name}_key": key for name, (key, _) in places.items()},
         **{f"{name}_user": user for name, (_, user) in places.items()},
     }
+
+
+def _items(rows: Sequence[Row]) -> Sequence[Item]:
+    return [decode_item(blob) for kind, _, blob in rows if kind == "item"]
 
 
 def _place(stop: bytes | None) -> tuple[bytes, int]:

@@ -52,8 +52,12 @@ found as materialized (
 _ITEMS: Final = "select 'item', f.shard, f.item from found f"
 
 
-_HEADS: Final = f"""
--- The first keys of shards, up to where each of them is to stop.
+_STOPS: Final = "unnest(%(shard)s, %(stop_key)s::bytea[], %(stop_user)s::bigint[])"
+
+
+def _heads(stops: str) -> str:
+    """The first keys of shards, up to where each of them is to stop."""
+    return f"""
 select 'head', h.shard, (
   select string_agg(k.key, ''::bytea order by k.key)
   from (
@@ -62,7 +66,24 @@ select 'head', h.shard, (
     order by e.rank_key, e.user_id limit %(head)s::integer
   ) k
 )
-from unnest(%(shard)s, %(stop_key)s::bytea[], %(stop_user)s::bigint[]) as h(shard, key, user_id)
+from {stops} as h(shard, key, user_id)
+"""  # noqa: S608  # constants of this module
+
+
+def _stops_at_found(whose: str) -> str:
+    """Where shards are to stop: at the last user who is found and not too far down for that, else
+    where it is said.
+    """
+    return f"""
+stops as materialized (
+  select distinct on (n.shard)
+         n.shard, coalesce(f.rank_key, n.key) as key, coalesce(f.user_id, n.user_id) as user_id
+  from unnest(%(shard)s::smallint[], %(stop_key)s::bytea[], %(stop_user)s::bigint[],
+              %(near_key)s::bytea[], %(near_user)s::bigint[])
+    as n(shard, key, user_id, near_key, near_user)
+  left join found f on {whose} and (f.rank_key, f.user_id) <= (n.near_key, n.near_user)
+  order by n.shard, f.rank_key desc nulls last, f.user_id desc nulls last
+)
 """  # noqa: S608  # constants of this module
 
 
@@ -92,27 +113,29 @@ _HIGH: Final = "(%(high_key)s::bytea, %(high_user)s::bigint)"
 _AT_USER: Final = "((select rank_key from found), (select user_id from found))"
 _NO_USER: Final = "(''::bytea, 0::bigint)"
 
-COUNT: Final = Statement.of(f"{_UNRANKED} union all {_HEADS}")
+COUNT: Final = Statement.of(f"{_UNRANKED} union all {_heads(_STOPS)}")
 USERS: Final = Statement.of(f"""
-with {_FOUND}
+with {_FOUND}, {_stops_at_found("f.shard = n.shard")}
 {_UNRANKED}
 union all {_ITEMS}
-union all {_HEADS}
+union all {_heads("stops")}
 """)
+"""Users, and what stands before each in its own shard."""
 WINDOW: Final = Statement.of(f"""
 {_UNRANKED}
 union all {_side("above", _LOW, "(%(end_key)s::bytea, %(end_user)s::bigint)", "desc")}
 union all {_side("below", "(%(start_key)s::bytea, %(start_user)s::bigint)", _HIGH, "asc")}
-union all {_HEADS}
+union all {_heads(_STOPS)}
 """)
 AROUND: Final = Statement.of(f"""
-with {_FOUND}
+with {_FOUND}, {_stops_at_found("true")}
 {_UNRANKED}
 union all {_ITEMS}
 union all {_side("above", _NO_USER, _AT_USER, "desc")}
 union all {_side("below", _AT_USER, _HIGH, "asc")}
-union all {_HEADS}
+union all {_heads("stops")}
 """)
+"""A user, its neighbours, and what stands before it in each shard."""
 SKETCH: Final = Statement.of(f"""
 with listed as materialized (
   select {_KEY} as key, row_number() over (order by e.rank_key, e.user_id) - 1 as rank

@@ -40,6 +40,8 @@ async def test_no_read_by_rank_reads_a_whole_table(
         "user_id": [77],
         "stop_key": [b"\x80" * 24] * 16,
         "stop_user": [1] * 16,
+        "near_key": [b"\x80" * 24] * 16,
+        "near_user": [1] * 16,
         "head": 10,
         **span(b"\x80", 10, 10, KeyRange()),
     }

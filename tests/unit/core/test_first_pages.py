@@ -322,7 +322,7 @@ async def test_who_has_no_time_left_is_given_the_last_page(bench: Bench) -> None
     bench.reader.gate, bench.left_s = asyncio.Event(), 60
     patient = asyncio.create_task(bench.get())
     await turns()
-    bench.left_s = 0.05
+    bench.left_s = 0.01
 
     assert told(await bench.get()) == (Source.CACHE, 600, [90, 80])
     with pytest.raises(Staleness):
@@ -335,9 +335,9 @@ async def test_who_has_no_time_left_is_given_the_last_page(bench: Bench) -> None
 
 async def test_who_has_no_time_left_waits_where_there_is_no_last_page(bench: Bench) -> None:
     """It is told what the read says, if that comes in time."""
-    bench.reader.gate, bench.left_s = asyncio.Event(), 0.05
+    bench.reader.gate, bench.left_s = asyncio.Event(), 0.01
     caller = asyncio.create_task(bench.get())
-    _, waiting = await asyncio.wait({caller}, timeout=0.01)
+    _, waiting = await asyncio.wait({caller}, timeout=0.05)
     assert waiting
     bench.reader.gate.set()
 
