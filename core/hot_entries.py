@@ -140,6 +140,10 @@ class HotEntries:
         if meta.season_id != season.season_id or ranked.hidden:
             # The season ended while it was being read; or only its owner may see it.
             return
+        if mark.lacking:
+            # It was found in one read and counted in another: of a shard that is missing from one
+            # of them the index may have told in the other.
+            return
         result = Ordering.of(wanted.board.spec).result(standing.score, standing.subscore)
         entry = KeptAnswer(ranked, meta, season.number, result, mark, began_s)
         known = self._entries.get(wanted.key)

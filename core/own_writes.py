@@ -18,8 +18,8 @@ Where an apply failed, a read of the index lacks W as well until the healer has 
 voids what was kept before, and nothing that is read is kept until that can no longer be: for some
 seconds after a miss no answer of the season that asked the index for W's shard, and later none that
 says of itself that the index has not caught up. So a cache is behind no longer than a new read is.
-What the primary says in place of the index lacks nothing, and a shard that keeps failing is asked
-for there: so the others' answers are kept while it is away.
+What the primary says in place of the index lacks nothing, so that an answer is kept where it was
+asked for all such shards; and by one read, or an answer could be of both.
 """
 
 from __future__ import annotations
@@ -337,7 +337,8 @@ class KeptAnswer(Generic[AnswerT]):
         """Whether it can be given again at all: not where it may lack a write of this worker that
         no later one voids, not where it is known roughly only, and not where an entry was added
         while it was read, because nobody can tell whether its `entry_count` has that one. Who
-        answers for a shard that the index does not, and says no age, is the primary.
+        answers for a shard that the index does not, and says no age, is the primary; this holds
+        of answers that are made by one read.
         """
         return (
             self.mark.lacking.issubset(self.meta.shards_missing)

@@ -101,15 +101,14 @@ class SeasonRead:
         }
         rows, instant = await self._rows(statement, stops, {**asked, **parameters})
         items = _items(rows)
-        for shard, least in near.items():
-            counted = [
-                item.key
-                for item in items
-                if (everywhere or shard_of(item.user_id) == shard)
-                and (least is None or item.key <= least)
-            ]
-            if counted:
-                stops = {**stops, shard: max(counted)}
+        keys: dict[int, list[bytes]] = {}
+        for item in items:
+            for shard in self.shards if everywhere else (shard_of(item.user_id),):
+                last = near[shard]
+                if last is None or item.key <= last:
+                    keys.setdefault(shard, []).append(item.key)
+        # Where the statement has stopped itself.
+        stops = {**stops, **{shard: max(own) for shard, own in keys.items()}}
         return self._found(rows, instant, stops, items)
 
     def _near(self, shard: int, stop: bytes | None) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -50,6 +50,7 @@ class Entries:
     options: list[ReadOptions] = field(default_factory=list)
     error: StandingsError | None = None
     gate: asyncio.Event | None = None
+    missing: tuple[int, ...] = ()
 
     async def __call__(
         self, board_id: str, user_id: int, options: ReadOptions, *, hint: bytes | None = None
@@ -67,7 +68,7 @@ class Entries:
         rank = 1 + sum(score > scores[user_id] for score in scores.values())
         standing = Standing(user_id, scores[user_id], 0, self.achieve_time_ms)
         meta = ReadMeta(as_of_ms, Source.INDEX, Exactness.EXACT, self.season_id, 1, len(scores))
-        return RankedEntry(standing, rank), meta
+        return RankedEntry(standing, rank), replace(meta, shards_missing=self.missing)
 
 
 class Bench:
@@ -284,6 +285,17 @@ async def test_an_answer_behind_an_own_write_is_not_kept(bench: Bench) -> None:
     bench.reader.achieve_time_ms = 2_000
     assert await bench.get() == (Source.INDEX, 0, 3)
     assert await bench.get() == (Source.CACHE, 1, 3)
+
+
+async def test_an_answer_is_not_kept_while_the_index_lacks_a_write_of_any_shard(
+    bench: Bench,
+) -> None:
+    """Also if the shard is missing from it: of its two reads perhaps from one only."""
+    bench.reader.missing = (4,)
+    bench.own.missed([(1, 4)])
+
+    assert [await bench.get() for _ in range(2)] == [(Source.INDEX, 0, 3)] * 2
+    assert bench.reads == 2
 
 
 # --- trouble and size --------------------------------------------------------------------------
