@@ -42,8 +42,8 @@ _PROBE_WRITES: Final = Statement.of("select nextval('arrival_flush')")
 """Numbers may be left out. Neither a standby nor a full disk gives one."""
 _PROBE_TIMEOUT_S: Final = 0.5
 _READ_GRACE_S: Final = 0.25
-"""For a read that is under way when its caller goes. To cancel one takes a connection of its own
-and a process of the server, which is more than nearly all of them still take.
+"""For a read that is under way when its caller goes: to cancel it takes a connection of its own
+and a process of the server.
 """
 
 KEEPALIVES: Final[dict[str, Any]] = {

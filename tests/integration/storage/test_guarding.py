@@ -59,7 +59,7 @@ async def ask(pool: Pool, *, idempotent: bool = False) -> int:
 
 @pytest.mark.parametrize(("seconds", "told"), [("0.1", "ended"), ("30", "cancelled")])
 async def test_a_read_under_way_has_some_time_to_end(pool: Pool, seconds: str, told: str) -> None:
-    """To cancel it would take more than nearly all of them still do; its caller goes in time."""
+    """Before it is cancelled; its caller goes in time."""
     ended: asyncio.Queue[str] = asyncio.Queue()
 
     async def work(connection: Connection) -> None:
