@@ -207,7 +207,7 @@ class FirstPages:
         there is something else to give.
         """
         end_s = self._deadline_s()
-        if end_s is not None and self._may_give_last(self._pages.get(wanted.key)):
+        if end_s is not None and self._last(wanted) is not None:
             left_s = max(0.0, end_s - self._clock.monotonic_s())
             patience_s = left_s - min(_RESERVE * left_s, _RESERVE_S_MAX)
             done, _ = await asyncio.wait({flight.task}, timeout=patience_s)
@@ -258,7 +258,8 @@ class FirstPages:
         known = self._pages.get(wanted.key)
         newest = known is None or page.newer_than(known)
         fits = _size(page) <= self._pages.maxsize
-        if newest and fits and page.may_be_kept(self._own_writes):
+        elsewhere = answer.meta.shards_missing
+        if newest and fits and page.may_be_kept(self._own_writes, elsewhere=elsewhere):
             self._pages[wanted.key] = page
         return page
 
@@ -281,18 +282,19 @@ class FirstPages:
         Staleness where that is too old for this caller.
         """
         now_s = self._clock.monotonic_s()
-        page = self._pages.get(wanted.key)
-        if page is None or not self._may_give_last(page):
+        page = self._last(wanted)
+        if page is None:
             raise error
         if not page.suits(wanted.max_staleness_ms, now_s):
             raise Staleness from error
         return self._again(page, now_s)
 
-    def _may_give_last(self, page: _Page | None) -> bool:
-        now_s = self._clock.monotonic_s()
-        return page is not None and page.is_last_resort(
-            self._limits.error_s, now_s, self._own_writes
-        )
+    def _last(self, wanted: _Wanted) -> _Page | None:
+        """The page at hand, if it may be given while nothing better can be had."""
+        page, now_s = self._pages.get(wanted.key), self._clock.monotonic_s()
+        if page is None or not page.is_last_resort(self._limits.error_s, now_s, self._own_writes):
+            return None
+        return page
 
     def _again(self, page: _Page, now_s: float) -> EntryPage:
         """A page that was read earlier, with its age."""

@@ -140,14 +140,12 @@ class HotEntries:
         if meta.season_id != season.season_id or ranked.hidden:
             # The season ended while it was being read; or only its owner may see it.
             return
-        if mark.lacking:
-            # It was found in one read and counted in another: of a shard that is missing from one
-            # of them the index may have told in the other.
-            return
         result = Ordering.of(wanted.board.spec).result(standing.score, standing.subscore)
         entry = KeptAnswer(ranked, meta, season.number, result, mark, began_s)
         known = self._entries.get(wanted.key)
         newest = known is None or entry.newer_than(known)
+        # It was found in one read and counted in another: of a shard that is missing from one of
+        # them the index may have told in the other.
         if newest and entry.may_be_kept(self._own_writes):
             self._entries[wanted.key] = entry
 

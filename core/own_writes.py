@@ -333,15 +333,14 @@ class KeptAnswer(Generic[AnswerT]):
         """Whether its read began later; also where both began at once."""
         return (self.mark.generation, self.began_s) >= (other.mark.generation, other.began_s)
 
-    def may_be_kept(self, own_writes: OwnWrites) -> bool:
+    def may_be_kept(self, own_writes: OwnWrites, *, elsewhere: Collection[int] = ()) -> bool:
         """Whether it can be given again at all: not where it may lack a write of this worker that
         no later one voids, not where it is known roughly only, and not where an entry was added
-        while it was read, because nobody can tell whether its `entry_count` has that one. Who
-        answers for a shard that the index does not, and says no age, is the primary; this holds
-        of answers that are made by one read.
+        while it was read, because nobody can tell whether its `entry_count` has that one. `elsewhere`:
+        the shards of which the index told nothing of it; if it has no age, the primary did.
         """
         return (
-            self.mark.lacking.issubset(self.meta.shards_missing)
+            self.mark.lacking.issubset(elsewhere)
             and self.meta.staleness_ms == 0
             and self.meta.exactness is Exactness.EXACT
             and own_writes.added_since(self.season_number, self.mark) == 0

@@ -46,10 +46,6 @@ class Estimate:
         count = self.snapshot.shard_count(shard)
         return widened((count, count), self.writes.get(shard, 0))
 
-    def reaches(self, shard: int, limit: int) -> bool:
-        """Whether a shard may have so many entries."""
-        return self.count(shard)[1] >= limit
-
     def near(self, shard: int, limit: int) -> bytes | None:
         """The last key before which there may be fewer than `limit` entries; None: any."""
         writes = self.writes.get(shard, 0)
@@ -127,7 +123,7 @@ def stop_of(
     """How far a shard is counted, which tells what stands before each of the cutoffs that are not
     too far down: b"" where there is none, None: to its end.
     """
-    if estimate is None or not estimate.reaches(shard, limit):
+    if estimate is None or estimate.count(shard)[1] < limit:
         return None
     near = [cutoff for cutoff in cutoffs if estimate.before(cutoff, shard)[0] < limit]
     return max(near, default=b"")

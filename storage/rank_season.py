@@ -61,17 +61,10 @@ class SeasonRead:
         """Entries that are counted in each shard."""
         return min(_HEAD_MAX, _HEADS_MAX // max(1, len(self.shards)))
 
-    def stops(self, cutoffs: Mapping[int, Sequence[bytes]] | Sequence[bytes] = ()) -> Stops:
-        """How far to count in each shard, for cutoffs of all of them or of each."""
-        return {
-            shard: stop_of(
-                self.estimate,
-                shard,
-                cutoffs.get(shard, ()) if isinstance(cutoffs, Mapping) else cutoffs,
-                limit=self.counted_max,
-            )
-            for shard in self.shards
-        }
+    def stops(self, cutoffs: Sequence[bytes] = ()) -> Stops:
+        """How far to count in each shard, for cutoffs of all of them."""
+        limit = self.counted_max
+        return {shard: stop_of(self.estimate, shard, cutoffs, limit=limit) for shard in self.shards}
 
     async def ask(self, statement: Statement, stops: Stops, **parameters: object) -> Found:
         """What a statement tells. Raises IndexUnavailable with shards that have no whole order or

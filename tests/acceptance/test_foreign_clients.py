@@ -38,6 +38,14 @@ CLIENTS: Final = Path(__file__).resolve().parents[1] / "clients"
 BUF: Final = Path(sys.executable).with_name("buf")
 BUILD_S: Final = 240
 RUN_S: Final = 90
+ONE: Final = {
+    transport: {
+        "STANDINGS_SERVER_TRANSPORT": transport.value,
+        "STANDINGS_SERVER_WORKERS": "1",
+    }
+    for transport in Transport
+}
+"""A server of one worker."""
 SERVICES: Final = (
     "standings.v1.RankingService",
     "standings.v1.BoardService",
@@ -84,13 +92,9 @@ async def server(
 ) -> AsyncIterator[ServerProcess]:
     """A server that logs every call."""
     await empty(redis_cluster)
-    async with server_process(
-        settings_for(database, redis_cluster),
-        tmp_path / "state",
-        STANDINGS_SERVER_TRANSPORT=transport.value,
-        STANDINGS_SERVER_WORKERS="1",
-        STANDINGS_LOG_LEVEL="DEBUG",
-    ) as server:
+    settings = settings_for(database, redis_cluster)
+    log = {"STANDINGS_LOG_LEVEL": "DEBUG"}
+    async with server_process(settings, tmp_path / "state", **ONE[transport], **log) as server:
         yield server
 
 
@@ -108,13 +112,9 @@ async def ageing(
     that is refused while it is on its way the client then hears nothing (seen of grpcio with
     4 MiB, one call in five).
     """
-    async with server_process(
-        settings_for(database, redis_cluster),
-        tmp_path / "ageing",
-        STANDINGS_SERVER_TRANSPORT=transport.value,
-        STANDINGS_SERVER_WORKERS="1",
-        STANDINGS_SERVER_CONNECTION_AGE_MAX_S="1",
-    ) as another:
+    settings = settings_for(database, redis_cluster)
+    age = {"STANDINGS_SERVER_CONNECTION_AGE_MAX_S": "1"}
+    async with server_process(settings, tmp_path / "ageing", **ONE[transport], **age) as another:
         yield another
 
 
