@@ -336,8 +336,10 @@ class KeptAnswer(Generic[AnswerT]):
     def may_be_kept(self, own_writes: OwnWrites, *, elsewhere: Collection[int] = ()) -> bool:
         """Whether it can be given again at all: not where it may lack a write of this worker that
         no later one voids, not where it is known roughly only, and not where an entry was added
-        while it was read, because nobody can tell whether its `entry_count` has that one. `elsewhere`:
-        the shards of which the index told nothing of it; if it has no age, the primary did.
+        while it was read, because nobody can tell whether its `entry_count` has that one.
+
+        `elsewhere`: the shards of which the index told nothing of it. If it has no age, the
+        primary did, which lacks nothing.
         """
         return (
             self.mark.lacking.issubset(elsewhere)
